@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TypeVar
 
@@ -11,12 +11,9 @@ from flywheel.types import Outcome, Sample, Verdict
 
 T = TypeVar("T")
 
-_NUMBER = r"-?(?:\d[\d,]*\.?\d*|\.\d+)"
-_OPERAND = rf"\(*\s*{_NUMBER}\s*%?\s*\)*"
-_SIDE = rf"{_OPERAND}(?:\s*[-+*/^]\s*{_OPERAND})*"
-_EQUATION = re.compile(rf"{_SIDE}(?:\s*=\s*{_SIDE})+")
+_TOKEN = re.compile(r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL)
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})  # noqa: RUF001
-_LATEX = ((re.compile(r"\\(?:times|cdot)\b"), "*"), (re.compile(r"\\div\b"), "/"), (re.compile(r"(?<=\d)\s*x\s*(?=\d)"), "*"))
+_WORDED = ((re.compile(r"\\(?:times|cdot)\b"), "*"), (re.compile(r"\\div\b"), "/"), (re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"))
 
 
 def equations(text: str) -> tuple[str, ...]:
@@ -24,12 +21,64 @@ def equations(text: str) -> tuple[str, ...]:
 
     The reasoning path of rejection-sampling fine-tuning (Yuan et al. 2023, arXiv:2308.01825, section 3.3).
     `×`, `\\times`, `x` between digits and typographic minus signs count as the plain operators, and
-    thousands separators are left out.
+    thousands separators are left out. Time is linear in the text's length.
     """
     text = text.translate(_SIGNS)
-    for pattern, sign in _LATEX:
+    for pattern, sign in _WORDED:
         text = pattern.sub(sign, text)
-    return tuple(re.sub(r"[\s,]", "", m.group()) for m in _EQUATION.finditer(text))
+    found: list[str] = []
+    for run in _arithmetic_runs(text):
+        found += _chains(run)
+    return tuple(found)
+
+
+def _arithmetic_runs(text: str) -> Iterator[list[str]]:
+    """Stretches of numbers and signs; a new one begins at any other character and between two operands."""
+    run: list[str] = []
+    for match in _TOKEN.finditer(text):
+        token, kind = match.group(), match.lastgroup
+        if kind == "space":
+            if run == ["-"]:  # the dash of a list, not of a number
+                run = []
+            continue
+        operand_follows_operand = run and (run[-1][-1].isdigit() or run[-1] in ")%") and (kind == "number" or token == "(")
+        if kind == "other" or operand_follows_operand:
+            yield run
+            run = []
+        if kind == "number":
+            run.append(token.replace(",", ""))
+        elif kind == "sign":
+            run.append(token)
+    yield run
+
+
+def _chains(run: list[str]) -> list[str]:
+    """`a=b=c` chains of at least two sides that each hold a number."""
+    sides: list[list[str]] = [[]]
+    for token in run:
+        if token == "=":
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    chains, chain = [], []
+    for side in [*("".join(_trimmed(s)) for s in sides), ""]:
+        if side:
+            chain.append(side)
+            continue
+        if len(chain) > 1:
+            chains.append("=".join(chain))
+        chain = []
+    return chains
+
+
+def _trimmed(side: list[str]) -> list[str]:
+    """A side without operators that lead nowhere; empty where it has no number."""
+    start, end = 0, len(side)
+    while start < end and side[start] in "+*/^)%=":
+        start += 1
+    while end > start and side[end - 1] in "-+*/^(":
+        end -= 1
+    return side[start:end] if any(t[-1].isdigit() for t in side[start:end]) else []
 
 
 def normalised_text(text: str) -> str:

@@ -1,0 +1,64 @@
+"""Reasoning paths: equations, texts, and choosing far apart."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.diversity import distance, equations, farthest_first, reasoning_path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12 + 5 = 17, so 17 - 3 = 14.", ("12+5=17", "17-3=14")),
+        ("First, 12+5=17=17.", ("12+5=17=17",)),
+        (r"We get $3 \times 4 = 12$ and 12 \div 2 = 6", ("3*4=12", "12/2=6")),
+        ("3 x 4 = 12; 5 × 2 = 10; 9 − 4 = 5", ("3*4=12", "5*2=10", "9-4=5")),  # noqa: RUF001
+        ("1,200 + 30 = 1,230", ("1200+30=1230",)),
+        ("(2 + 3) * 4 = 20", ("(2+3)*4=20",)),
+        ("-4 + 6 = 2", ("-4+6=2",)),
+        ("x = 3 is what 4 says", ()),
+        ("the answer is 14", ()),
+    ],
+)
+def test_equations_of_a_text(text, expected):
+    assert equations(text) == expected
+
+
+def test_wording_is_no_path_of_its_own_where_there_are_equations():
+    assert reasoning_path("Add: 2 + 3 = 5.") == reasoning_path("Well, 2+3 = 5! So the answer is 5.")
+    assert reasoning_path("2 + 3 = 5") != reasoning_path("3 + 2 = 5")
+
+
+def test_without_equations_case_spaces_and_punctuation_do_not_count():
+    assert reasoning_path("The answer  is Paris.") == reasoning_path("the answer is **paris**")
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_path(text):
+    assert isinstance(reasoning_path(text), str)
+
+
+def test_a_long_hostile_text_takes_linear_time():
+    assert equations("1+" * 50_000) == ()
+    assert equations("((((" * 20_000) == ()
+    assert equations("1 " * 50_000) == ()
+
+
+def test_farthest_first_prefers_the_different_one():
+    texts = ["1+2=3", "1+2=3 ", "completely different words", "1+2=3."]
+    assert farthest_first(texts, texts, 2) == ["1+2=3", "completely different words"]
+
+
+@given(st.lists(st.text(alphabet="ab1", max_size=6), min_size=1, max_size=12), st.integers(1, 12))
+def test_farthest_first_gives_so_many_in_their_order(texts, count):
+    chosen = farthest_first(range(len(texts)), texts, count)
+    assert len(chosen) == min(count, len(texts))
+    assert chosen == sorted(set(chosen))
+
+
+def test_distance_is_zero_for_equal_and_one_for_disjoint():
+    assert distance("abc", "abc") == 0.0
+    assert distance("abc", "xyz") == 1.0

@@ -1,0 +1,107 @@
+"""The recipe: shipped files, overrides, refusals."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from flywheel import recipe as rc
+from flywheel.errors import RecipeError
+
+
+@pytest.mark.parametrize("name", rc.shipped_recipes())
+def test_shipped_recipes_are_valid_and_named_after_their_file(name):
+    assert rc.load_recipe(name).name == name
+
+
+def test_every_field_is_documented():
+    def walk(model: type[BaseModel]) -> list[str]:
+        bare = [f"{model.__name__}.{name}" for name, info in model.model_fields.items() if not info.description]
+        for info in model.model_fields.values():
+            for part in [info.annotation, *getattr(info.annotation, "__args__", ())]:
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    bare += walk(part)
+        return bare
+
+    assert walk(rc.Recipe) == []
+
+
+def test_overrides_are_deep_merged_and_typed():
+    recipe = rc.load_recipe(
+        "toy", ["sampling.k=2", "train.lora.rank=4", "model.base=org/name", "filter.max_tokens=none"]
+    )
+    assert (recipe.sampling.k, recipe.sampling.max_tokens) == (2, 96)
+    assert recipe.train.lora is not None and recipe.train.lora.rank == 4
+    assert recipe.model.base == "org/name"
+    assert recipe.filter.max_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.epoch=1"], "unknown field train.epoch; did you mean 'epochs'?"),
+        (["policy.vllm.tensor=2"], "policy.vllm.tensor"),
+        (["sampling.k=0"], "sampling.k = 0"),
+        (["sampling.k=many"], "sampling.k = 'many'"),
+        (["mix.human=0.7", "mix.base=0.5"], "human + base is 1.2"),
+        (["sampling.variants=['no place']"], "{prompt}"),
+        (["train.backend=sft"], "only work together"),
+        (["evaluate.temperature=nan"], "evaluate.temperature"),
+        (["k"], "section.field=value"),
+        (["name=../../etc"], "name"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(overrides, words):
+    with pytest.raises(RecipeError) as caught:
+        rc.load_recipe("toy", overrides)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_known_ones():
+    with pytest.raises(RecipeError, match=r"no recipe 'dmo'.*demo.*Did you mean 'demo'"):
+        rc.load_recipe("dmo")
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text("[model\nbase=")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        rc.load_recipe(path)
+
+
+def test_knobs_stand_in_no_key():
+    a = rc.load_recipe("toy", ["verify.workers=7", "policy.vllm.memory_share=0.5", "train.micro_batch=1"])
+    b = rc.load_recipe("toy")
+    assert a != b
+    assert a.key() == b.key()
+    assert rc.load_recipe("toy", ["verify.deadline_seconds=1"]).key() != b.key()
+
+
+_json = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda c: st.dictionaries(st.sampled_from("abc"), c, max_size=3),
+    max_leaves=8,
+)
+_tables = st.dictionaries(st.sampled_from("abc"), _json, max_size=3)
+
+
+@given(_tables, _tables)
+def test_deep_merge_takes_the_change_and_keeps_the_rest(raw, changes):
+    merged = rc.deep_merge(raw, changes)
+    assert set(merged) == set(raw) | set(changes)
+    assert rc.deep_merge(merged, changes) == merged
+    assert rc.deep_merge(raw, {}) == raw
+
+
+@given(_tables, _tables)
+def test_differing_fields_is_empty_only_where_nothing_but_empty_values_differs(a, b):
+    def dropped_none(x):
+        inner = {k: dropped_none(v) if isinstance(v, dict) else v for k, v in x.items()}
+        return {k: v for k, v in inner.items() if v is not None and v != {}}
+
+    if not rc.differing_fields(a, b):
+        assert dropped_none(a) == dropped_none(b)
+    assert rc.differing_fields(a, a) == []
