@@ -54,10 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     run = add("run", _run, "start a run, or go on with it")
-    run.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, a TOML file, or a run's folder to go on with")
+    run.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, a TOML file, or a run's folder")
     _add_set(run)
     run.add_argument("--run-dir", metavar="DIR", help="the run's folder (default: runs/NAME, NAME being the recipe's)")
-    run.add_argument("--rounds", type=_positive, metavar="N", help="work on so many rounds at most, within stop.max_rounds")
+    run.add_argument("--rounds", type=_positive, metavar="N", help="so many rounds at most, within stop.max_rounds")
     run.add_argument("--no-prefect", action="store_true", help="run the loop directly, without Prefect")
 
     add("recipes", _recipes, "list the shipped recipes")
@@ -71,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("run", metavar="RUN")
     status.add_argument("--json", action="store_true", help="as JSON")
     redo = add("redo", _redo, "forget a stage and all that follows, so that `run` makes it anew")
-    redo.add_argument("stage", metavar="STAGE", help="check, plan, sample, verify, filter, train, evaluate, gate or finale")
+    redo.add_argument("stage", metavar="STAGE", help="plan, sample, verify, filter, train, evaluate, gate …")
     redo.add_argument("run", metavar="RUN")
-    redo.add_argument("--round", type=int, metavar="N", help="the round (without: the base's check and evaluate, or the finale)")
+    redo.add_argument("--round", type=int, metavar="N", help="the round; without it the base's stages, or the finale")
     _add_set(redo)
     trace = add("trace", _trace, "tell what became of a sample")
     trace.add_argument("run", metavar="RUN")
@@ -94,7 +94,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_set(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--set", dest="overrides", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="override a setting; repeatable"
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="override a setting; repeatable",
     )
 
 
@@ -156,7 +161,8 @@ def result_lines(run: Run) -> list[str]:
     """How a run stands, for the end of `flywheel run` and for `flywheel status`."""
     champion = run.champion()
     ended = run.ended()
-    lines = [f"ended: {ended}" if ended else f"not ended: {len(run.history())} of at most {run.recipe.stop.max_rounds} rounds"]
+    so_far = f"not ended: {len(run.history())} of at most {run.recipe.stop.max_rounds} rounds"
+    lines = [f"ended: {ended}" if ended else so_far]
     name = "the base" if champion.index == 0 else f"generation {champion.index}"
     lines.append(f"champion {name}")
     if champion.index and "finale" in run.finale().manifest.entries():

@@ -11,9 +11,15 @@ from flywheel.types import Outcome, Sample, Verdict
 
 T = TypeVar("T")
 
-_TOKEN = re.compile(r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL)
-_SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})  # noqa: RUF001
-_WORDED = ((re.compile(r"\\(?:times|cdot)\b"), "*"), (re.compile(r"\\div\b"), "/"), (re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"))
+_TOKEN = re.compile(
+    r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL
+)
+_SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
+_WORDED = (
+    (re.compile(r"\\(?:times|cdot)\b"), "*"),
+    (re.compile(r"\\div\b"), "/"),
+    (re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
+)
 
 
 def equations(text: str) -> tuple[str, ...]:
@@ -41,8 +47,8 @@ def _arithmetic_runs(text: str) -> Iterator[list[str]]:
             if run == ["-"]:  # the dash of a list, not of a number
                 run = []
             continue
-        operand_follows_operand = run and (run[-1][-1].isdigit() or run[-1] in ")%") and (kind == "number" or token == "(")
-        if kind == "other" or operand_follows_operand:
+        after_operand = bool(run) and (run[-1][-1].isdigit() or run[-1] in ")%")
+        if kind == "other" or (after_operand and (kind == "number" or token == "(")):
             yield run
             run = []
         if kind == "number":

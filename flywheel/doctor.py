@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel import guard, models
-from flywheel.prefect_env import check_versions, configured_api_url
 from flywheel.errors import UserError
+from flywheel.prefect_env import check_versions, configured_api_url
 
 NEEDED_GIB = 10.0
 """What a demo-sized run takes on disk, checkpoints included."""
@@ -52,7 +52,7 @@ def examine(run: Path | None = None) -> Iterator[Finding]:
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
     supported = sys.version_info >= (3, 11)
-    yield Finding("ok" if supported else "bad", "python", version if supported else f"{version}; flywheel needs 3.11 or newer")
+    yield Finding("ok", "python", version) if supported else Finding("bad", "python", f"{version}; flywheel needs 3.11")
     if not sys.platform.startswith("linux"):
         yield Finding("bad", "system", f"{sys.platform}: engines are guarded through Linux's parent-death signal")
 
@@ -69,7 +69,8 @@ def _packages() -> Iterator[Finding]:
         yield Finding("bad", "packages", f"missing: {', '.join(missing)}; install flywheel[cpu] or flywheel[gpu]")
     for name in ("torchvision", "torchaudio"):
         if importlib.util.find_spec(name) is not None and _broken(name):
-            yield Finding("bad", "packages", f"{name} does not fit this torch and breaks transformers; pip uninstall {name}")
+            text = f"{name} does not fit this torch and breaks transformers; pip uninstall {name}"
+            yield Finding("bad", "packages", text)
 
 
 def _broken(module: str) -> bool:
@@ -85,16 +86,17 @@ def _engine() -> Finding:
         done = subprocess.run([sys.executable, "-c", "import vllm"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return Finding("ok", "engine", f"{name} {version}")
-        return Finding("bad", "engine", f"{name} {version} does not import: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-    return Finding("note", "engine", "vLLM is not installed: set policy.name=transformers (slow), openai, or install flywheel[cpu]")
+        why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Finding("bad", "engine", f"{name} {version} does not import: {why}")
+    text = "vLLM is not installed: set policy.name=transformers (slow) or openai, or install flywheel[cpu]"
+    return Finding("note", "engine", text)
 
 
 def _gpu() -> Finding:
     if shutil.which("nvidia-smi") is None:
         return Finding("ok", "gpu", f"none; {os.cpu_count()} CPU cores")
-    done = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
     if done.returncode:
         return Finding("bad", "gpu", f"nvidia-smi fails: {done.stderr.strip() or done.stdout.strip()}")
     return Finding("ok", "gpu", "; ".join(done.stdout.strip().splitlines()))
@@ -102,7 +104,7 @@ def _gpu() -> Finding:
 
 def _base() -> Finding:
     try:
-        path = models.embedded_gguf()
+        path = models.embedded_file()
     except UserError as error:
         return Finding("note", "base", str(error))
     return Finding("ok", "base", f"smollm2-135m-instruct is there ({path.stat().st_size / 1e6:.0f} MB)")
@@ -116,7 +118,9 @@ def _sandbox() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     text = f"{free:.0f} GiB free here"
-    return Finding("ok", "disk", text) if free >= NEEDED_GIB else Finding("bad", "disk", f"{text}; a run of the demo needs {NEEDED_GIB:g}")
+    if free >= NEEDED_GIB:
+        return Finding("ok", "disk", text)
+    return Finding("bad", "disk", f"{text}; a run of the demo needs {NEEDED_GIB:g}")
 
 
 def _prefect() -> Finding:
@@ -129,7 +133,7 @@ def _prefect() -> Finding:
 
 
 def _left_behind(run: Path | None) -> Iterator[Finding]:
-    folders = [run / "pids"] if run else [*sorted(Path("runs").glob("*/pids")), *sorted(Path("runs").glob(".prefect/pids"))]
+    folders = [run / "pids"] if run else sorted(Path("runs").glob("*/pids"))
     ended = [line for folder in folders if folder.is_dir() for line in guard.reap(folder)]
     for line in ended:
         yield Finding("note", "left over", line)

@@ -26,8 +26,7 @@ def trace(run: Run, sample_id: str) -> list[str]:
     sample, scope = _find_sample(run, sample_id)
     problem = run.problem_by_id[sample.problem_id]
     lines = [
-        f"sample      {sample.id} · generation {sample.generation} · temperature {sample.temperature:g} · "
-        f"{sample.tokens} tokens · {sample.finish_reason}",
+        f"sample      {sample.id} · generation {sample.generation} · T {sample.temperature:g} · {sample.tokens} tokens",
         f"problem     {problem.id} ({problem.ood or problem.split}) · answer {problem.answer!r}",
         f"prompt      {problem.prompt!r}",
         f"completion  {sample.completion!r}",
@@ -37,7 +36,7 @@ def trace(run: Run, sample_id: str) -> list[str]:
         return [*lines, "verdict     none yet"]
     lines.append(
         f"verdict     {verdict.outcome} · score {verdict.score:g} · read {verdict.answer!r} · "
-        f"{verdict.verifier} {verdict.version} ({verdict.isolation})" + (f" · {verdict.detail}" if verdict.detail else "")
+        f"{verdict.verifier} {verdict.version} ({verdict.isolation}){verdict.detail and ' · '}{verdict.detail}"
     )
     if not sample_id.startswith("r"):
         return [*lines, "example     never: it measures a generation on a held-out problem"]
@@ -58,7 +57,8 @@ def _learners(run: Run, sample_id: str) -> Iterator[str]:
         if row := _row(scope.folder, "training_set", Example, "sample_id", sample_id):
             generation = lineage[scope.generation]
             role = " · champion" if generation.index == champion.index else ""
-            yield f"trained     generation {generation.index} ({generation.status}{role}) as {row.origin}, from {_parent(generation)}"
+            name = f"generation {generation.index} ({generation.status}{role})"
+            yield f"trained     {name} as {row.origin}, from {_parent(generation)}"
 
 
 def _parent(generation: Generation) -> str:
@@ -71,8 +71,8 @@ def _find_sample(run: Run, sample_id: str) -> tuple[Sample, Scope]:
         if sample := _row(scope.folder, "*samples", Sample, "id", sample_id):
             return sample, scope
     raise RunError(
-        f"{run.directory} has no sample {sample_id!r}; ids look like r000/PROBLEM/003 (round), d001/… (dev) or t001/… (test), "
-        "and stand in the `id` column of samples.parquet"
+        f"{run.directory} has no sample {sample_id!r}; ids look like r000/PROBLEM/003 (round), d001/… (dev) or "
+        "t001/… (test), and stand in the `id` column of samples.parquet"
     )
 
 

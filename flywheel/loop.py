@@ -9,8 +9,10 @@ from flywheel.run import Run, Scope
 from flywheel.stages import CHECK, EVALUATE, FILTER, FINALE, GATE, PLAN, SAMPLE, TRAIN, VERIFY, Stage, run_stage
 from flywheel.types import Generation
 
+Do = Callable[[Stage, Scope], dict[str, Any]]
 
-def spin(run: Run, *, rounds: int | None = None, do: Callable[[Stage, Scope], dict[str, Any]] = run_stage) -> Generation:
+
+def spin(run: Run, *, rounds: int | None = None, do: Do = run_stage) -> Generation:
     """Sample, verify, filter, train on what was right; repeat. Return the champion.
 
     Goes on from whatever stands on disk. `rounds` bounds how many rounds this call works on (a nightly

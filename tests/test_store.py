@@ -22,8 +22,8 @@ _rows = {
         meta=st.dictionaries(_text, st.integers() | _text, max_size=2),
     ),
     Sample: st.builds(
-        Sample, id=_text, problem_id=_text, round=st.integers(0, 9), generation=st.integers(0, 9), index=st.integers(0, 9),
-        completion=_text, finish_reason=_text, tokens=st.integers(0, 9), temperature=st.floats(0, 2), variant=_text,
+        Sample, id=_text, problem_id=_text, round=st.integers(0, 9), generation=st.integers(0, 9),
+        index=st.integers(0, 9), completion=_text, finish_reason=_text, tokens=st.integers(0, 9), temperature=st.floats(0, 2), variant=_text,
         origin=_text, logprob=st.none() | st.floats(-9, 0),
     ),
 }  # fmt: skip
@@ -57,7 +57,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
     with pytest.raises(TypeError):
         store.write_json(path, {"a": object()})
     assert store.read_json(path) == {"a": 1}
-    assert os.listdir(tmp_path) == ["x.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
 @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "cannot write")])
