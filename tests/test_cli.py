@@ -1,0 +1,168 @@
+"""The command line: what it prints, its exit codes, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flywheel.cli import main
+from flywheel.recipe import load_recipe
+
+SMALL = [
+    part
+    for setting in ("problems.count=40", "problems.dev=8", "problems.test=8", "verify.workers=1", "stop.max_rounds=1")
+    for part in ("--set", setting)
+]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def flywheel(*arguments: str) -> int:
+    return main(list(arguments))
+
+
+def run_toy(*more: str) -> int:
+    return flywheel("run", "toy", *SMALL, "--no-prefect", *more)
+
+
+def test_a_run_from_start_to_report(capsys):
+    assert run_toy() == 0
+    shown = capsys.readouterr().out
+    assert "champion generation 1" in shown
+    assert "test pass@1" in shown and "on 8 untouched problems" in shown
+    assert "model    runs/toy/rounds/000/model" in shown
+    assert "report   runs/toy/report.html" in shown
+    assert Path("runs/toy/report.html").is_file()
+    assert "\x1b" not in shown  # not a terminal
+
+    assert run_toy() == 0  # a second time: nothing is done again
+    assert "champion generation 1" in capsys.readouterr().out
+    assert flywheel("run", "runs/toy", "--no-prefect") == 0  # by its folder
+    capsys.readouterr()
+
+    assert flywheel("status", "runs/toy") == 0
+    assert "ended: all 1 rounds are done" in capsys.readouterr().out
+    assert flywheel("status", "runs/toy", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["champion"] == 1
+    assert flywheel("report", "runs/toy") == 0
+    capsys.readouterr()
+
+    sample = "r000/chain_sum-00000/000"
+    ids = [p["id"] for p in json.loads(json.dumps(_samples("runs/toy/rounds/000/samples.parquet")))]
+    assert flywheel("trace", "runs/toy", ids[0]) == 0
+    assert "verdict     " in capsys.readouterr().out
+    assert flywheel("trace", "runs/toy", sample + "x") == 2
+
+    assert flywheel("redo", "filter", "runs/toy", "--round", "0", "--set", "filter.cap=1") == 0
+    assert "forgot filter of round 0" in capsys.readouterr().out
+    assert flywheel("run", "runs/toy", "--no-prefect") == 0
+
+
+def _samples(path):
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
+def one_line(capsys, *arguments: str) -> str:
+    assert flywheel(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and captured.err.startswith("flywheel: ")
+    assert "Traceback" not in captured.out + captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("train.epoch=1", "did you mean 'epochs'"),
+        ("sampling.k=0", "sampling.k = 0"),
+        ("verify.verifier=mth", "unknown verifier 'mth'; known:"),
+        ("verify.verifier=nowhere.py:X", "nowhere.py"),
+        ("verify.verifier=flywheel.nothing:X", "flywheel.nothing"),
+        ("policy.name=vlm", "toy policy and the toy trainer only work together"),
+        ("problems.name=chain_sums", "chain_sums"),
+        ("problems.dev=5000", "problems"),
+        ("model.base=/nowhere/model", "/nowhere/model"),
+        ("model.base=no/such-model", "no/such-model"),
+    ],
+)
+def test_mistakes_in_a_recipe(capsys, setting, words):
+    assert words in one_line(capsys, "run", "toy", "--no-prefect", "--set", setting)
+
+
+def test_an_unknown_policy(capsys):
+    line = one_line(capsys, "run", "demo", "--no-prefect", "--set", "policy.name=vlm", "--set", "model.base=toy")
+    assert "unknown policy 'vlm'" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "problems.jsonl"),
+        ("", "problems.jsonl"),
+        ('{"prompt": "1 + 1 =", "answer": "2"}\n{"prompt": \n', "line 2"),
+        ('{"prompt": "1 + 1 ="}\n', "answer"),
+        ('{"prompt": "1 + 1 =", "answer": ""}\n', "answer"),
+        ('{"id": "a", "prompt": "1 + 1 =", "answer": "2"}\n{"id": "a", "prompt": "1 + 2 =", "answer": "3"}\n', "'a'"),
+        ('{"prompt": "1 + 1 =", "answer": "2"}\n', "dev"),
+    ],
+)
+def test_mistakes_in_a_problem_file(capsys, content, words):
+    if content is not None:
+        Path("problems.jsonl").write_text(content)
+    settings = ["problems.source=file", "problems.path=problems.jsonl", "problems.count=none"]
+    line = one_line(capsys, "run", "toy", "--no-prefect", *[p for s in settings for p in ("--set", s)])
+    assert words in line
+
+
+def test_mistakes_with_runs(capsys):
+    assert "no recipe 'dmo'" in one_line(capsys, "run", "dmo", "--no-prefect")
+    assert "is not a run" in one_line(capsys, "status", "nowhere")
+    assert "is not a run" in one_line(capsys, "trace", "nowhere", "x")
+    assert run_toy() == 0
+    capsys.readouterr()
+    assert "sampling.k (4 → 2)" in one_line(capsys, "run", "toy", *SMALL, "--no-prefect", "--set", "sampling.k=2")
+    assert "has not been done" in one_line(capsys, "redo", "train", "runs/toy", "--round", "9")
+
+
+def test_unwritable_places(capsys):
+    assert "/proc/run" in one_line(capsys, "run", "toy", *SMALL, "--no-prefect", "--run-dir", "/proc/run")
+
+
+def test_recipes_show_and_init(capsys):
+    assert flywheel("recipes") == 0
+    assert "demo" in capsys.readouterr().out
+    assert flywheel("show", "toy", "--set", "sampling.k=3") == 0
+    assert json.loads(capsys.readouterr().out)["sampling"]["k"] == 3
+    assert flywheel("init") == 0
+    assert load_recipe("recipe.toml")
+    assert "is there already" in one_line(capsys, "init")
+    assert "is not a folder" in one_line(capsys, "init", "nowhere/recipe.toml")
+
+
+def test_an_interrupt_leaves_nothing_and_the_same_command_goes_on(tmp_path):
+    command = [sys.executable, "-m", "flywheel.cli", "run", "toy", *SMALL, "--no-prefect", "--run-dir", "run"]
+    slow = [*command, "--set", "policy.toy.delay_seconds=0.05"]
+    process = subprocess.Popen(slow, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run").glob("base/dev_samples.parts/0*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors and "Traceback" not in errors
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "champion generation 1" in done.stdout
