@@ -40,4 +40,6 @@ def train(scope: Scope, rows: Sequence[Example], start: Path, *, key: str, seed:
 
 def check(run: Run, messages: list[Message]) -> dict[str, Any]:
     """Check, before the first round, that what is trained on is what is sampled (see `training.contract`)."""
-    return {"messages": messages}
+    base = run.model_path(run.generation(0))
+    log, pid_dir = run.directory / "logs" / "contract.log", run.directory / "pids"
+    return contract.check_contract(base, run.recipe.model, messages, log=log, pid_dir=pid_dir)
