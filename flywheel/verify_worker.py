@@ -57,6 +57,7 @@ class Forker:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.children: set[int] = set()
+        self.prepared: list[Any] = []
 
     def serve(self) -> None:
         """Answer until the pool closes its end, then kill what is left."""
@@ -78,7 +79,8 @@ class Forker:
 
     def fork(self, descriptor: int, request: dict[str, Any]) -> int:
         """Fork a worker that speaks through `descriptor`; its pid."""
-        if request["prepare"]:
+        if request["prepare"] and request["prepare"] not in self.prepared:
+            self.prepared.append(request["prepare"])
             _prepare(*request["prepare"])
         me = os.getpid()
         pid = os.fork()
@@ -176,7 +178,7 @@ class Worker:
         return verify
 
     def announce_prepare(self, verifier: Any) -> None:
-        """Have the verifier's own call of `prepare()` tell the pool, which then stops the completion's clock."""
+        """Have the verifier's own first call of `prepare()` tell the pool, which then stops the completion's clock."""
         prepare = getattr(verifier, "prepare", None)
         if prepare is None:
             return
@@ -187,6 +189,7 @@ class Worker:
             prepare()
             self.limit_memory()
             self.send("loaded", None, None, None, None)
+            object.__setattr__(verifier, "prepare", prepare)
 
         object.__setattr__(verifier, "prepare", announced)  # the dataclass may be frozen
 

@@ -1,0 +1,90 @@
+"""Which texts are near-copies of one another: shared word n-grams, without those of a common template.
+
+Found through an inverted index with a prefix filter (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007),
+which is exact: of two texts that share enough, the shorter one shares one of its rarest n-grams with the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+FEWEST_FOR_TEMPLATE = 4
+"""An n-gram in so few texts is no template, however few texts there are."""
+
+_TOKENS = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/=<>^%×÷]")
+
+
+def near_copy_groups(texts: Sequence[str], *, share: float, n: int, template_share: float) -> list[list[int]]:
+    """The texts' indices in groups: two texts stand in one group when a chain of near-copies joins them.
+
+    Two texts are near-copies when at least `share` of the shorter one's n-grams (of `n` words; numbers and
+    operators are words) are in the other. N-grams that more than `template_share` of all texts have are left
+    out, and a text with no more than `n` words outside of them is compared whole. Groups are in the order
+    of their first member. Time grows about linearly with the words, as long as most n-grams are rare.
+    """
+    words = [[w.casefold() for w in _TOKENS.findall(text)] for text in texts]
+    joined = _Joined(len(texts))
+    first: dict[tuple[str, ...], int] = {}
+    for index, spoken in enumerate(words):
+        # Nothing but symbols: only the text itself can tell.
+        joined.join(first.setdefault(tuple(spoken) or (texts[index],), index), index)
+    if share < 1.0:
+        _join_overlapping(_own_ngrams(words, n, template_share), share, joined)
+    return joined.groups()
+
+
+def _own_ngrams(words: list[list[str]], n: int, template_share: float) -> list[frozenset[int]]:
+    """Each text's n-grams outside the template, as hashes; none for a text that is compared whole."""
+    hashed = [[hash(tuple(spoken[i : i + n])) for i in range(len(spoken) - n + 1)] for spoken in words]
+    spread = Counter(ngram for ngrams in hashed for ngram in set(ngrams))
+    most = max(FEWEST_FOR_TEMPLATE, template_share * len(words))
+    own = []
+    for spoken, ngrams in zip(words, hashed, strict=True):
+        template = {i + j for i, ngram in enumerate(ngrams) if spread[ngram] > most for j in range(n)}
+        whole = len(spoken) - len(template) <= n
+        clear = (i for i in range(len(ngrams)) if not any(i + j in template for j in range(n))) if template else None
+        kept = ngrams if clear is None else [ngrams[i] for i in clear]
+        own.append(frozenset() if whole else frozenset(kept))
+    return own
+
+
+def _join_overlapping(own: list[frozenset[int]], share: float, joined: _Joined) -> None:
+    holders: dict[int, list[int]] = defaultdict(list)
+    for index, ngrams in enumerate(own):
+        for ngram in ngrams:
+            holders[ngram].append(index)
+    for index, ngrams in enumerate(own):
+        rarest = sorted(ngrams, key=lambda ngram: len(holders[ngram]))
+        tried = {index}
+        for ngram in rarest[: int((1.0 - share) * len(ngrams)) + 1]:
+            for other in holders[ngram]:
+                if other in tried or len(own[other]) < len(ngrams):
+                    continue
+                tried.add(other)
+                if joined.root(other) != joined.root(index) and len(ngrams & own[other]) >= share * len(ngrams):
+                    joined.join(other, index)
+
+
+class _Joined:
+    """Union-find over indices."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def root(self, index: int) -> int:
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, a: int, b: int) -> None:
+        low, high = sorted((self.root(a), self.root(b)))
+        self._parent[high] = low
+
+    def groups(self) -> list[list[int]]:
+        found: dict[int, list[int]] = defaultdict(list)
+        for index in range(len(self._parent)):
+            found[self.root(index)].append(index)
+        return list(found.values())

@@ -1,0 +1,1 @@
+"""Built-in verifiers: ordinary plug-ins, installed as `flywheel.verifiers`."""
