@@ -165,6 +165,8 @@ class OpenAIOptions(Section):
     """How often a refused or failed request is tried again, with exponential back-off."""
     timeout_seconds: Seconds = knob(600.0)
     """After which a request counts as failed."""
+    request_seeds: bool = True
+    """Send a seed with every request. Turn it off for a vLLM server on a CPU, whose engine dies of seeds."""
     reload_command: str | None = knob(None)
     """Run before a generation is sampled, with `{model}` replaced by its folder: it must make the endpoints serve that
     model. Needed to train with endpoints; without it they serve one fixed model."""
@@ -196,6 +198,8 @@ class PolicySection(Section):
     """Options of the `openai` policy."""
     toy: ToyOptions = ToyOptions()
     """Options of the `toy` policy and trainer."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of your own policy: its class is called as `Name(model_path, seed=…, **options)`."""
 
 
 class SamplingSection(Section):

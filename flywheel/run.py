@@ -59,8 +59,11 @@ class Run(RunView, AbstractContextManager["Run"]):
                     f"{run.directory} is not empty and holds no run (there is {sorted(strange)[0]!r}); "
                     "give another --run-dir"
                 )
-        with store.disk_errors(run.directory):
-            run.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with store.disk_errors(run.directory):
+                run.directory.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+            raise RunError(f"cannot make the folder {run.directory}: {error.strerror}; give another --run-dir") from None
         run._lock.acquire()
         try:
             run._reap()
