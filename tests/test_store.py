@@ -23,7 +23,8 @@ _rows = {
     ),
     Sample: st.builds(
         Sample, id=_text, problem_id=_text, round=st.integers(0, 9), generation=st.integers(0, 9),
-        index=st.integers(0, 9), completion=_text, finish_reason=_text, tokens=st.integers(0, 9), temperature=st.floats(0, 2), variant=_text,
+        index=st.integers(0, 9), completion=_text,
+        finish_reason=_text, tokens=st.integers(0, 9), temperature=st.floats(0, 2), variant=_text,
         origin=_text, logprob=st.none() | st.floats(-9, 0),
     ),
 }  # fmt: skip

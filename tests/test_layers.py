@@ -1,0 +1,128 @@
+"""docs/design.md's list of layers, held to: a module imports only from its own layer's files above it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flywheel
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the ground up. A module may import modules of earlier lines, and of its own line.
+LAYERS: list[list[str]] = [
+    ["types", "errors", "fingerprint", "figures", "progress", "guard", "prefect_env"],
+    ["recipe", "scaffold"],
+    ["near_copies", "problem_sources", "problems", "store", "plugins"],
+    ["policy", "training", "models"],
+    ["verify_worker", "verify"],
+    ["diversity"],
+    ["plan", "sample", "filter", "mix", "evaluate"],
+    ["gate"],
+    ["view"],
+    ["run"],
+    ["train"],
+    ["stages"],
+    ["loop", "lineage"],
+    ["report"],
+    ["console", "doctor"],
+    ["flows"],
+    ["cli"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def modules() -> dict[str, Path]:
+    """Every module's dotted name below `flywheel`, as installed: `verifiers.math`, `flows.local`, `policy.toy`."""
+    found = {}
+    for folder, prefix in (("flywheel", ""), ("verifiers", "verifiers."), ("flows", "flows.")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            dotted = ".".join(path.relative_to(ROOT / folder).with_suffix("").parts)
+            found[(prefix + dotted).removesuffix(".__init__").removesuffix("__init__").rstrip(".")] = path
+    return found
+
+
+MODULES = modules()
+PATHS = {name or "flywheel": path for name, path in MODULES.items()}
+
+
+def imported(path: Path) -> set[str]:
+    """The absolute names that a file imports when it runs, at the top or lazily inside functions."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"), str(path))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write it in full"
+            names.add(str(node.module))
+            if node.module == "flywheel" or f"{node.module}.".startswith("flywheel."):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def layer(dotted: str) -> str:
+    """The name in LAYERS that `flywheel.x.y` belongs to."""
+    return dotted.removeprefix("flywheel.").split(".")[0]
+
+
+# The package's own face and the plug-ins have rules of their own, below.
+LAYERED = sorted(name for name in PATHS if name != "flywheel" and not name.startswith("verifiers"))
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_a_module_imports_only_from_above_it(name: str) -> None:
+    own = layer(name)
+    assert own in RANK, f"{PATHS[name].relative_to(ROOT)} stands in no layer: give it a line in LAYERS and in the docs"
+    for target in sorted(imported(PATHS[name])):
+        if target.startswith("flywheel.") and layer(target) in RANK:
+            assert RANK[layer(target)] <= RANK[own], f"{name} imports {target}, which stands below it"
+
+
+def test_only_flows_import_prefect() -> None:
+    guilty = {name for name, path in PATHS.items() if any(top(t) == "prefect" for t in imported(path))}
+    assert {name for name in guilty if name.split(".")[0] != "flows"} == set()
+    assert guilty, "flows/ should import prefect; has this test lost sight of it?"
+
+
+def test_flywheel_never_imports_its_verifiers_by_name() -> None:
+    for name, path in PATHS.items():
+        if name.split(".")[0] != "verifiers":
+            assert not [t for t in imported(path) if t.startswith(("flywheel.verifiers", "verifiers"))], name
+
+
+def test_verifiers_import_only_what_the_package_exports() -> None:
+    """What a stranger's plug-in may rely on is `flywheel.__all__`; ours live by the same rule."""
+    for name, path in PATHS.items():
+        if name.split(".")[0] != "verifiers":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and top(str(node.module)) == "flywheel":
+                if not str(node.module).startswith("flywheel.verifiers"):
+                    hidden = {alias.name for alias in node.names} - set(flywheel.__all__) - {"verifiers"}
+                    assert not hidden, f"{name} imports {sorted(hidden)}, which flywheel does not export"
+            elif isinstance(node, ast.Import):
+                assert not [alias for alias in node.names if top(alias.name) == "flywheel"], name
+
+
+def top(dotted: str) -> str:
+    return dotted.split(".")[0]
+
+
+HEAVY = ["torch", "vllm", "sympy", "prefect", "transformers", "trl", "datasets"]
+
+
+@pytest.mark.parametrize("module", ["flywheel", "flywheel.recipe", "flywheel.cli", "flywheel.loop", "flywheel.report"])
+def test_importing_flywheel_is_light(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.stdout.strip(), result.returncode) == ("[]", 0), result.stderr
