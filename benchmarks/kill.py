@@ -22,7 +22,7 @@ from pathlib import Path
 
 from flywheel import store
 from flywheel.run import Run
-from flywheel.types import Sample
+from flywheel.types import Sample, Split
 
 MARK = "FLYWHEEL_KILL_BENCHMARK"
 STAGES = ("sample", "verify", "train", "evaluate")
@@ -188,11 +188,11 @@ class Killer:
                 rows[row.id] = row
         recipe = run.recipe
         measured = {0, run.champion().index}
-        train = min(recipe.sampling.problems or 10**9, len(run.split("train")))
+        train = min(recipe.sampling.problems or 10**9, len(run.split(Split.TRAIN)))
         expected = (
             len(run.rounds()) * train * recipe.sampling.k
-            + len(run.generations()) * len(run.split("dev", with_ood=True)) * recipe.evaluate.samples
-            + len(measured) * len(run.split("test")) * recipe.evaluate.samples
+            + len(run.generations()) * len(run.split(Split.DEV, with_ood=True)) * recipe.evaluate.samples
+            + len(measured) * len(run.split(Split.TEST)) * recipe.evaluate.samples
         )
         if len(rows) != expected:
             self.bad.append(f"{len(rows)} samples where {expected} were planned")

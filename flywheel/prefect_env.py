@@ -70,6 +70,8 @@ def prefect_environment(workspace: Path, environ: Mapping[str, str] | None = Non
         # Our own lines show beside Prefect's in its UI; those of threads outside a run are no reason to warn.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flywheel",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # The terminal belongs to flywheel's own bars and table; Prefect's lines go to its database.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     }
     if chosen is None:
         home = prefect_home(workspace)
@@ -80,8 +82,6 @@ def prefect_environment(workspace: Path, environ: Mapping[str, str] | None = Non
             "PREFECT_MEMO_STORE_PATH": str(home / "memo_store.toml"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-            # The terminal belongs to flywheel's own bars and table; Prefect's lines go to its database.
-            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         }
     return {name: value for name, value in wanted.items() if name not in given}
 

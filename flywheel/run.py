@@ -63,7 +63,7 @@ class Run(RunView, AbstractContextManager["Run"]):
             with store.disk_errors(run.directory):
                 run.directory.mkdir(parents=True, exist_ok=True)
         except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
-            raise RunError(f"cannot make the folder {run.directory}: {error.strerror}; give another --run-dir") from None
+            raise RunError(f"cannot make {run.directory}: {error.strerror}; give another --run-dir") from None
         run._lock.acquire()
         try:
             run._reap()

@@ -164,4 +164,3 @@ class Generation:
     parent: int | None
     status: str  # base | accepted | rejected
     metrics: dict[str, Any] = field(default_factory=dict)
-

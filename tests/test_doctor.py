@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from flywheel import doctor
 from flywheel.cli import main
@@ -38,7 +39,7 @@ def test_it_ends_what_a_run_left_whose_guard_was_killed_too(tmp_path, capsys):
     while not list((tmp_path / "pids").glob("*.json")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    children = open(f"/proc/{guard_pid}/task/{guard_pid}/children").read().split()
+    children = Path(f"/proc/{guard_pid}/task/{guard_pid}/children").read_text().split()
     os.kill(guard_pid, 9)
     process.kill()
     process.communicate()
@@ -54,7 +55,6 @@ def test_it_ends_what_a_run_left_whose_guard_was_killed_too(tmp_path, capsys):
 
 def _alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
