@@ -434,6 +434,11 @@ class Recipe(Section):
                 f"policy.name = {self.policy.name!r} with train.backend = {self.train.backend!r}: "
                 "the toy policy and the toy trainer only work together"
             )
+        if self.policy.name == "openai" and self.policy.openai.reload_command is None:
+            raise ValueError(
+                "policy.name = 'openai' without policy.openai.reload_command: the endpoints would serve one fixed model, so no "
+                "trained generation could be sampled; give the command that makes them serve {model}"
+            )
         labels = [s.label for s in self.ood]
         if len(set(labels)) < len(labels):
             raise ValueError(f"ood: the labels {labels} are not distinct; give each set its own")

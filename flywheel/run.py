@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import models, plugins, store
-from flywheel.errors import EngineError, RunError
+from flywheel.errors import ModelError, RunError
 from flywheel.fingerprint import derive_seed, file_digest
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
@@ -175,7 +175,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         """The engine that serves a generation; the one that is loaded if it does, else a new one.
 
         `resumed` is how many samples of the work at hand stand on disk already: an engine that is seeded
-        as a whole must not draw the same numbers again for the rest. Raises EngineError where the engine
+        as a whole must not draw the same numbers again for the rest. Raises ModelError where the engine
         has loaded other weights than the ones recorded.
         """
         from flywheel.policy.host import open_policy
@@ -196,7 +196,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         loaded = getattr(self._policy, "digest", None)
         if loaded is not None and loaded != self.model_digest(generation):
             self.release_policy()
-            raise EngineError(
+            raise ModelError(
                 f"the engine loaded weights {loaded[:12]}… from {self.model_path(generation)}, but generation "
                 f"{generation.index} was recorded as {self.model_digest(generation)[:12]}…; the files were changed"
             )

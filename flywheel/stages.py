@@ -16,7 +16,7 @@ from typing import Any
 
 from flywheel import store
 from flywheel.diversity import distinct_paths
-from flywheel.errors import RunError, StageError
+from flywheel.errors import EngineError, RunError, StageError
 from flywheel.evaluate import Counts, count, ladder, measure, paired_difference
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
@@ -165,11 +165,15 @@ def collect(scope: Scope, plan: Plan, *, files: tuple[str, str], key: str, verdi
     run.reporter.progress(label, len(samples), len(order), "samples")
     if asked:
         policy = run.policy(run.generation(plan.generation), resumed=len(samples))
-        for chunk in draw(policy, plan, asked, chunk=run.recipe.sampling.chunk_problems):
-            parts.append(chunk)
-            samples += chunk
-            alongside.add(chunk)
-            run.reporter.progress(label, len(samples), len(order), "samples")
+        try:
+            for chunk in draw(policy, plan, asked, chunk=run.recipe.sampling.chunk_problems):
+                parts.append(chunk)
+                samples += chunk
+                alongside.add(chunk)
+                run.reporter.progress(label, len(samples), len(order), "samples")
+        except EngineError:
+            run.release_policy()  # a retry must not meet the dead engine again
+            raise
     alongside.finish()
     samples.sort(key=lambda s: order[s.id])
     if [s.id for s in samples] != list(order):
@@ -424,7 +428,7 @@ def _finale_files(scope: Scope) -> tuple[str, ...]:
 
 
 CHECK = Stage(
-    "check", 1, lambda _: ("contract.json",), _sections("model", "train"),
+    "check", 1, lambda _: ("contract.json",), _sections("model"),
     lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, _check,
 )  # fmt: skip
 PLAN = Stage(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flywheel import store
-from flywheel.errors import EngineError, RunError, StageError
+from flywheel.errors import ModelError, RunError, StageError
 from flywheel.fingerprint import file_digest
 from flywheel.lineage import redo, trace
 from flywheel.loop import spin
@@ -208,7 +208,7 @@ def test_an_engine_with_other_weights_is_refused(tmp_path):
         path = run.directory / "rounds/000/model/toy.json"
         path.write_text(path.read_text().replace("{", "{ ", 1))
         run.release_policy()
-        with pytest.raises(EngineError, match="the files were changed"):
+        with pytest.raises(ModelError, match="the files were changed"):
             spin(run)
 
 

@@ -49,6 +49,7 @@ def test_overrides_are_deep_merged_and_typed():
         (["sampling.variants=['no place']"], "{prompt}"),
         (["train.backend=sft"], "only work together"),
         (["evaluate.temperature=nan"], "evaluate.temperature"),
+        (["policy.name=openai", "train.backend=sft", "model.base=x/y"], "policy.openai.reload_command"),
         (["k"], "section.field=value"),
         (["name=../../etc"], "name"),
     ],
