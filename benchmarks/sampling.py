@@ -1,17 +1,19 @@
 """How fast flywheel samples with vLLM on this machine, against vLLM called directly.
 
-    python benchmarks/sampling.py [--problems 64] [--samples 8] [--repeats 3]
+    python benchmarks/sampling.py [--problems 64] [--samples 8] [--repeats 3] [--compiled]
 
 Three engines load the same model and answer the same arithmetic prompts, turn about, so that what else
 the machine does falls on all of them alike:
 
     flywheel   the policy that a recipe opens, in its guarded child process
     direct     vLLM's own LLM class in one script, with the same engine arguments and environment
-    defaults   LLM(model=...) with nothing set but the size of the key-value cache, without which
-               vLLM asks for nine tenths of the memory
+    eager      LLM(model=..., enforce_eager=True), vLLM's defaults but for compiling
+    defaults   LLM(model=...) with nothing set at all; compiling takes it minutes on a CPU, which every
+               generation would pay anew (only with --compiled)
 
-and two ratios of tokens a second: flywheel to direct (what our layers cost), and flywheel to defaults
-(what our settings bring). Loading and one warm-up call are not in the times.
+and ratios of tokens a second: flywheel to direct (what our layers cost), and flywheel to vLLM's defaults
+(what our settings bring). Loading and one warm-up call are not in the times. The two default engines get
+the same key-value cache as ours, without which vLLM asks for nine tenths of the memory.
 """
 
 from __future__ import annotations
@@ -72,6 +74,8 @@ def in_script(path: Path, kind: str, options: VllmOptions, samples: int) -> tupl
     """vLLM called directly, in a process of its own that answers a number with tokens and seconds."""
     settings: dict[str, Any] = {"model": str(path), "seed": 0}
     environment = {"VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if kind == "eager":
+        settings["enforce_eager"] = True
     if kind == "direct":
         settings = engine_arguments(path, MODEL, options, cpu=on_cpu(), seed=0, max_model_len=LONGEST)
         environment = environments(options)[0]
@@ -124,16 +128,19 @@ def serve(settings: dict[str, Any], samples: int) -> None:
         sys.stdout.flush()
 
 
-def measure(options: VllmOptions, problems: int, samples: int, repeats: int) -> None:
-    """Print the table and the two ratios."""
+def measure(options: VllmOptions, problems: int, samples: int, repeats: int, *, compiled: bool) -> None:
+    """Print the table and the ratios."""
     path = resolve_base(MODEL)
     total: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         engines = {
             "flywheel": lambda: through_flywheel(path, options, samples, Path(folder)),
             "direct": lambda: in_script(path, "direct", options, samples),
+            "eager": lambda: in_script(path, "eager", options, samples),
             "defaults": lambda: in_script(path, "defaults", options, samples),
         }
+        if not compiled:
+            del engines["defaults"]
         running: dict[str, tuple[Draw, Callable[[], None]]] = {}
         try:
             for name, start in engines.items():
@@ -156,9 +163,10 @@ def measure(options: VllmOptions, problems: int, samples: int, repeats: int) -> 
     for name, value in speed.items():
         sys.stdout.write(f"{name:9} {value:7.0f} tokens/s over {repeats} turns of {problems} prompts x {samples}\n")
     sys.stdout.write(f"flywheel / direct   {speed['flywheel'] / speed['direct']:.2f}  (goal: at least 0.95)\n")
-    sys.stdout.write(
-        f"flywheel / defaults {speed['flywheel'] / speed['defaults']:.2f}  (goal on a CPU: at least 1.7)\n"
-    )
+    for name in ("eager", "defaults"):
+        if name in speed:
+            ratio = speed["flywheel"] / speed[name]
+            sys.stdout.write(f"flywheel / {name:8} {ratio:.2f}  (goal on a CPU: at least 1.7)\n")
 
 
 def main() -> None:
@@ -168,12 +176,19 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=8, help="completions a prompt")
     parser.add_argument("--repeats", type=int, default=3, help="turns for each engine")
     parser.add_argument("--options", default="{}", help="policy.vllm options to measure, as JSON")
+    parser.add_argument("--compiled", action="store_true", help="measure vLLM's compiled defaults as well")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(json.loads(given.serve), given.samples)
     else:
-        measure(VllmOptions(**json.loads(given.options)), given.problems, given.samples, given.repeats)
+        measure(
+            VllmOptions(**json.loads(given.options)),
+            given.problems,
+            given.samples,
+            given.repeats,
+            compiled=given.compiled,
+        )
 
 
 if __name__ == "__main__":
