@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel import guard, models
-from flywheel.errors import UserError
+from flywheel.errors import FlywheelError, UserError
 from flywheel.prefect_env import check_versions, configured_api_url
+from flywheel.recipe import VerifySection
+from flywheel.types import Origin, Outcome, Problem, Sample
+from flywheel.verify import VerifierPool
 
 NEEDED_GIB = 10.0
 """What a demo-sized run takes on disk, checkpoints included."""
@@ -111,7 +114,17 @@ def _base() -> Finding:
 
 
 def _sandbox() -> Finding:
-    """Verifiers run in killable workers; code from models needs more, which unit-test verifiers will check."""
+    """Whether a verifier's worker starts, judges and ends here. Code that a model wrote needs more than a worker."""
+    section = VerifySection(verifier="exact", workers=1)
+    problem = Problem("probe", "1 + 1 =", "2")
+    sample = Sample("probe", "probe", 0, 0, 0, "2", "stop", 1, 0.0, "{prompt}", Origin.POLICY)
+    try:
+        with VerifierPool(section) as pool:
+            (verdict,) = pool.submit([problem], [sample]).result(timeout=60)
+    except (FlywheelError, OSError, TimeoutError) as error:
+        return Finding("bad", "sandbox", f"verifier workers do not run here: {error}")
+    if verdict.outcome != Outcome.CORRECT:
+        return Finding("bad", "sandbox", f"a verifier's worker answered {verdict.outcome}: {verdict.detail}")
     return Finding("ok", "sandbox", "verifiers run in worker processes with a deadline and a memory limit")
 
 
