@@ -436,7 +436,7 @@ class Recipe(Section):
             )
         if self.policy.name == "openai" and self.policy.openai.reload_command is None:
             raise ValueError(
-                "policy.name = 'openai' without policy.openai.reload_command: the endpoints would serve one fixed model, "
+                "policy.name = 'openai' without policy.openai.reload_command: the endpoints serve one fixed model, "
                 "so no trained generation could be sampled; give the command that makes them serve {model}"
             )
         labels = [s.label for s in self.ood]
