@@ -225,13 +225,15 @@ def _status(arguments: argparse.Namespace) -> None:
         print(json.dumps({"champion": run.champion().index, "ended": run.ended(), "generations": rows}, indent=2))
         return
     from flywheel.console import table_lines
+    from flywheel.stages import ROUND
 
     for line in [*table_lines(run.generation_rows()), *result_lines(run)]:
         print(line)
     for scope in run.rounds():
-        done = list(scope.manifest.entries())
-        if "gate" not in done:
-            print(f"{scope.label} is under way: done {', '.join(done) or 'nothing'}")
+        done = scope.manifest.entries()
+        if "gate" not in done and not run.ended():
+            names = [stage.name for stage in ROUND if stage.name in done]
+            print(f"{scope.label} is under way: done {', '.join(names) or 'nothing'}")
 
 
 def _redo(arguments: argparse.Namespace) -> None:
