@@ -1,6 +1,6 @@
 """Kill a run with SIGKILL at random moments of its stages, go on with the same command, and check what is left.
 
-    python benchmarks/kill.py                      # toy policy, ten kills, about two minutes
+    python benchmarks/kill.py                      # toy policy, ten kills, a minute or two
     python benchmarks/kill.py --recipe demo        # the real engine and trainer
 
 After each kill of the run's whole process group: every process of the run has gone within a few seconds.
