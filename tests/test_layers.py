@@ -25,7 +25,7 @@ LAYERS: list[list[str]] = [
     ["gate"],
     ["view"],
     ["run"],
-    ["train"],
+    ["train", "collect"],
     ["stages"],
     ["loop", "lineage"],
     ["report"],
