@@ -1,7 +1,11 @@
 """flywheel improves language models by expert iteration: sample, verify, filter, train, gate, repeat.
 
-What a plug-in needs is here; importing it loads neither torch, vLLM, sympy nor Prefect.
+What a plug-in needs is here; importing it loads neither torch, vLLM, sympy nor Prefect. The names of `_LAZY`
+are imported when they are first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import (
     EndpointError,
@@ -18,9 +22,31 @@ from flywheel.errors import (
 )
 from flywheel.types import Example, Generation, Judgement, Message, Origin, Outcome, Problem, Sample, Split, Verdict
 
+if TYPE_CHECKING:
+    from flywheel.judging import judge_batch, judge_group, judge_one
+    from flywheel.plugins import make_verifier, to_judgement, verifier_identity
+    from flywheel.policy import Completion, Policy, Request
+    from flywheel.policy.own import model_folder, model_identity, open_policy
+
 __version__ = "0.1.0"
 
+_LAZY = {
+    "Completion": "flywheel.policy",
+    "Policy": "flywheel.policy",
+    "Request": "flywheel.policy",
+    "judge_batch": "flywheel.judging",
+    "judge_group": "flywheel.judging",
+    "judge_one": "flywheel.judging",
+    "make_verifier": "flywheel.plugins",
+    "model_folder": "flywheel.policy.own",
+    "model_identity": "flywheel.policy.own",
+    "open_policy": "flywheel.policy.own",
+    "to_judgement": "flywheel.plugins",
+    "verifier_identity": "flywheel.plugins",
+}
+
 __all__ = [
+    "Completion",
     "EndpointError",
     "EngineError",
     "Example",
@@ -32,9 +58,11 @@ __all__ = [
     "Origin",
     "Outcome",
     "PluginError",
+    "Policy",
     "Problem",
     "ProblemError",
     "RecipeError",
+    "Request",
     "RunError",
     "Sample",
     "Split",
@@ -43,4 +71,19 @@ __all__ = [
     "UserError",
     "Verdict",
     "__version__",
+    "judge_batch",
+    "judge_group",
+    "judge_one",
+    "make_verifier",
+    "model_folder",
+    "model_identity",
+    "open_policy",
+    "to_judgement",
+    "verifier_identity",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
