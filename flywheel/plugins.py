@@ -192,9 +192,11 @@ def verifier_identity(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     verifier never passes for the one whose verdicts are on disk. Raises PluginError.
     """
     cls = load_verifier(name)
-    make_verifier(name, options)
+    made = make_verifier(name, options)
     shown, version = label(cls)
-    return {"name": shown, "version": version, "options": dict(options), "source": _source_digest(cls)}
+    extra = getattr(made, "identity", None)
+    found = {"name": shown, "version": version, "options": dict(options), "source": _source_digest(cls)}
+    return found | (extra() if extra is not None else {})
 
 
 def _source_digest(cls: type) -> str:
