@@ -8,6 +8,7 @@ process could make up its score there, however well the process is locked up. On
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import sys
@@ -38,19 +39,29 @@ _EXPRESSION = re.compile(r"(?:[\s+\-*/^(),=]|\d+(?:\.\d+)?|[a-zA-Z]+\d*)*")
 _NAMES = {"sqrt", "exp", "log", "ln", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "pi", "Abs"}
 _TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
-# Runs in the sandbox: nothing is imported from here, so that it needs no more than reasoning-gym itself.
+
+def same_problem(entry: dict[str, Any], prompt: str, answer: str) -> bool:
+    """Whether an entry that a task makes is the one a problem was made from: a template may stand around it."""
+    made = entry["answer"]
+    text = made if isinstance(made, str) else "" if made is None else json.dumps(made, default=str)
+    return text.strip() == answer.strip() and entry["question"].strip() in prompt
+
+
+# Runs in the sandbox: nothing of flywheel is imported, so that it needs no more than reasoning-gym itself.
 PROGRAM = """
 import json, sys
+from typing import Any
 sys.path[:] = json.loads(sys.argv[1])
 request = json.load(sys.stdin)
 import reasoning_gym
 tasks = reasoning_gym.create_dataset(request["task"], **request["settings"])
 entry = request["entry"] or tasks[request["index"]]
-if request["entry"] is None and [entry["question"], entry["answer"]] != request["same"]:
+SAME
+if not same_problem(entry, *request["same"]):
     print(json.dumps("another problem"))
 else:
     print(json.dumps(float(tasks.score_answer(request["answer"], entry))))
-"""
+""".replace("SAME", inspect.getsource(same_problem))
 
 
 @dataclass(frozen=True)
@@ -156,11 +167,12 @@ class ReasoningGym:
         index = 0 if given else self._index(problem)
         tasks = _tasks(task, json.dumps(self._settings(index), sort_keys=True))
         entry = given or tasks[index]
-        if entry["answer"] != problem.answer or entry["question"] not in problem.prompt:
+        if not same_problem(entry, problem.prompt, problem.answer):
             return _mismatch(problem)
         return tasks.score_answer(answer, entry)
 
     def _in_sandbox(self, task: str, problem: Problem, answer: str) -> Any:
+        level = _sandbox_level(task)
         from flywheel.verifiers import sandbox
 
         given = self._entry_given(problem)
@@ -170,7 +182,7 @@ class ReasoningGym:
         paths = [str(Path(p or ".").resolve()) for p in sys.path]
         finished = sandbox.run(
             [sys.executable, "-I", "-c", PROGRAM, json.dumps(paths)],
-            level=_sandbox_level(task),
+            level=level,
             stdin=json.dumps(request).encode(),
             readable=[Path(p) for p in {*paths, sys.prefix, sys.base_prefix} if Path(p).exists()],
             limits=sandbox.Limits(wall_seconds=self.sandbox_seconds),

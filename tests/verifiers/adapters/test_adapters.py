@@ -16,7 +16,7 @@ from flywheel.plugins import make_verifier, to_judgement, verifier_identity
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
 
-REWARDS = '''
+REWARDS = """
 import asyncio
 from helpers import WORTH
 
@@ -68,7 +68,7 @@ def process_single(doc, results):
     return {"my_metric": int(results[0] == doc["answer"])}
 
 NOT_CALLABLE = 3
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,9 @@ def test_what_a_function_returns_is_a_judgement_or_an_error(
     | st.lists(st.floats(), max_size=2),
     bounds=st.tuples(st.floats(-9, 0), st.floats(0.5, 9)),
 )
-def test_no_reward_breaks_the_adapter_or_leaves_the_range(rewards: str, reward: Any, bounds: tuple[float, float]) -> None:
+def test_no_reward_breaks_the_adapter_or_leaves_the_range(
+    rewards: str, reward: Any, bounds: tuple[float, float]
+) -> None:
     low, high = bounds
     function = {"function": f"{rewards}:named_only", "lowest": low, "highest": high, "threshold": high}
     judgement = make_verifier("trl", function)._judged(reward)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from flywheel import Judgement, Outcome, PluginError, Problem
 from flywheel.plugins import make_verifier, to_judgement
 
 # A scorer needs nothing of the library but what it is given; Score is the library's in all that is read of it.
-SCORERS = '''
+SCORERS = """
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ async def evaluated(state, target):
 
 def no_scorer():
     return 3
-'''
+"""
 
 
 @pytest.fixture(scope="module")
