@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,7 @@ def check_verifier(
     if len(chosen) > MOST_PROBLEMS:
         chosen = rng("check", len(chosen)).sample(chosen, MOST_PROBLEMS)
     facts = Facts.of(made)
-    with _Bench(settings) as bench:
+    with _Bench(settings, plugins.traits(made)) as bench:
         references = _references(made, chosen, bench, facts)
         hostile = [(problem, text) for problem in chosen[:2] for text in HOSTILE.values()]
         pairs = _pairs(references) if not facts.label_free else []
@@ -277,6 +277,7 @@ class _Bench:
     """A pool behind `flywheel.observe`, with a home and a temporary folder of its own that ought to stay empty."""
 
     section: VerifySection
+    traits: plugins.Traits
     _count: int = 0
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -287,7 +288,12 @@ class _Bench:
             folder.mkdir()
         self._log = self._root / "effects.jsonl"
         self._before = _names(Path.cwd())
-        options = {"verifier": self.section.verifier, "options": self.section.options, "log": str(self._log)}
+        options = {
+            "verifier": self.section.verifier,
+            "options": self.section.options,
+            "log": str(self._log),
+            "traits": asdict(self.traits),
+        }
         observed = self.section.model_copy(update={"verifier": "flywheel.observe:Observed", "options": options})
         with self._environment():
             self._pool = self._stack.enter_context(VerifierPool(observed))

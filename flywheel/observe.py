@@ -11,12 +11,13 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flywheel import plugins
-from flywheel.types import Judgement, Problem
+from flywheel.types import Problem
 
 Kind = Literal["file", "network", "process"]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -42,6 +43,15 @@ class Recorder:
         self._main = threading.main_thread().ident
         self._seen: set[tuple[str, str]] = set()
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Note effects while the verifier is at work."""
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit hook: it must be quick and must not raise."""
@@ -74,34 +84,45 @@ class Observed:
     verifier: str
     log: str
     options: dict[str, Any] = field(default_factory=dict)
+    traits: dict[str, Any] = field(default_factory=dict)
+    """How the verifier wants to be called (`plugins.Traits`): this one offers the same methods."""
 
     def __post_init__(self) -> None:
-        self._made: plugins.Verifier | None = None
+        self._made: Any = None
+        given = plugins.Traits(**self.traits)
+        self.exclusive = given.exclusive
+        self.batch_size = self.concurrency = given.at_once
+        if given.group:
+            self.verify_group = lambda *call: self._watched("verify_group", *call)
+        if given.batch:
+            self.verify_batch = lambda *call: self._watched("verify_batch", *call)
+        if given.concurrent:
+            self.verify = self._verify_async  # type: ignore[method-assign]
 
     def prepare(self) -> None:
         """Make the verifier, and have it prepare itself, under observation."""
         sys.dont_write_bytecode = True  # an import's cache is Python's doing, not the verifier's
-        recorder = _recorder(self.log)
-        recorder.active += 1
-        try:
+        with _recorder(self.log).recording():
             made = plugins.make_verifier(self.verifier, self.options)
             if (prepare := getattr(made, "prepare", None)) is not None:
                 prepare()
             self._made = made
-        finally:
-            recorder.active -= 1
 
-    def verify(self, problem: Problem, completion: str) -> Judgement | float | bool | Mapping[str, Any] | None:
+    def verify(self, problem: Problem, completion: str) -> Any:
         """What the verifier says."""
+        return self._watched("verify", problem, completion)
+
+    async def _verify_async(self, problem: Problem, completion: str) -> Any:
         if self._made is None:
             self.prepare()
-        assert self._made is not None
-        recorder = _recorder(self.log)
-        recorder.active += 1
-        try:
-            return self._made.verify(problem, completion)
-        finally:
-            recorder.active -= 1
+        with _recorder(self.log).recording():
+            return await self._made.verify(problem, completion)
+
+    def _watched(self, method: str, *call: Any) -> Any:
+        if self._made is None:
+            self.prepare()
+        with _recorder(self.log).recording():
+            return getattr(self._made, method)(*call)
 
 
 def _opens_for_writing(path: Any = None, mode: Any = None, flags: Any = 0, *_: Any) -> bool:

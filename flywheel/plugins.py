@@ -18,13 +18,14 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from flywheel.errors import PluginError
-from flywheel.fingerprint import file_digest
+from flywheel.fingerprint import digest, file_digest
 from flywheel.types import Judgement, Outcome, Problem
 
 Kind = Literal["verifier", "policy"]
@@ -48,11 +49,60 @@ class Verifier(Protocol):
     the verifier brings more). A method `prepare()`, where there is one, does what is slow and needed
     once, such as importing a large library; the verifier calls it itself when it comes to need it, and
     a worker does not count its time against the completion's deadline.
+
+    Further forms, all optional and read from the instance, so that options may decide (`traits`):
+
+    `verify` may be `async def`. A worker then runs up to `concurrency` (16) of its calls side by side on
+    one event loop, each with its own deadline.
+
+    `verify_batch(problems, completions)` returns one value a completion, in their order, and agrees
+    with `verify`. It gets up to `batch_size` (32) at once and has the deadline of as many single calls.
+    Where it raises, hangs, ends the worker or returns another number of values, each member is judged
+    by `verify`, alone, so that only the guilty completion pays.
+
+    `verify_group(problem, completions)` gets all samples of one problem and returns one value each: for
+    votes and comparisons. It has the deadline of as many single calls; a group that cannot be judged is
+    ERROR as a whole, because no single completion is known to be at fault. Such a verifier judges when
+    sampling has ended.
+
+    `exclusive = True` says that it brings an engine or a large model of its own: the run ends its own
+    engine first, one worker serves it, without a limit on memory and with all processors.
+
+    `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
+    digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """
 
-    def verify(self, problem: Problem, completion: str) -> Judgement | float | bool | Mapping[str, Any] | None:
+    def verify(
+        self, problem: Problem, completion: str
+    ) -> (
+        Judgement
+        | float
+        | bool
+        | Mapping[str, Any]
+        | None
+        | Awaitable[Judgement | float | bool | Mapping[str, Any] | None]
+    ):
         """Judge `completion`. True and 1.0 are correct, None means that there was nothing to judge."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a verifier wants to be called, and what it needs; see `Verifier`. `at_once`: completions in one go."""
+
+    group: bool = False
+    batch: bool = False
+    concurrent: bool = False
+    exclusive: bool = False
+    at_once: int = 1
+
+
+def traits(verifier: Verifier) -> Traits:
+    """What an instance's methods and attributes say of how it wants to be called."""
+    group, batch = (callable(getattr(verifier, name, None)) for name in ("verify_group", "verify_batch"))
+    concurrent = not batch and inspect.iscoroutinefunction(verifier.verify)
+    most = getattr(verifier, "batch_size", 32) if batch else getattr(verifier, "concurrency", 16) if concurrent else 1
+    return Traits(group, batch, concurrent, bool(getattr(verifier, "exclusive", False)), max(1, int(most)))
 
 
 # -- from a name to a class -------------------------------------------------------------------------
@@ -189,14 +239,28 @@ def verifier_identity(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a verdict depends on beside the completion: name, version, options, and a digest of the source.
 
     The digest covers the file of the class and the files of its own package that it imports, so an edited
-    verifier never passes for the one whose verdicts are on disk. Raises PluginError.
+    verifier never passes for the one whose verdicts are on disk. What the verifier's own `identity()`
+    returns is added under that name. Raises PluginError.
     """
     cls = load_verifier(name)
     made = make_verifier(name, options)
     shown, version = label(cls)
-    extra = getattr(made, "identity", None)
     found = {"name": shown, "version": version, "options": dict(options), "source": _source_digest(cls)}
-    return found | (extra() if extra is not None else {})
+    return found | _own_identity(name, made)
+
+
+def _own_identity(name: str, verifier: Verifier) -> dict[str, Any]:
+    identity = getattr(verifier, "identity", None)
+    if identity is None:
+        return {}
+    try:
+        told = identity()
+        digest(told)
+    except PluginError:
+        raise
+    except Exception as error:
+        raise PluginError(f"verifier {name!r}: identity(): {type(error).__name__}: {error}") from error
+    return {"identity": told}
 
 
 def _source_digest(cls: type) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from flywheel import plugins
 from flywheel.errors import ProblemError, UserError
 from flywheel.recipe import VerifySection
 from flywheel.types import Message, Outcome, Problem, Sample, Verdict
@@ -28,8 +30,8 @@ PIPE = "-"
 """Standard input, or standard output."""
 CHUNK = 64
 """Rows handed to the pool at once."""
-CHUNK_BYTES = 1 << 20
-"""Bytes of rows after which a chunk is full."""
+CHUNK_CHARACTERS = 1 << 20
+"""Characters of rows after which a chunk is full."""
 
 
 @dataclass
@@ -61,16 +63,19 @@ def verify_file(
     """Judge each row of `source` and write it to `out` with its verdict.
 
     Both are JSONL files; `-` is standard input or output. All rows are read and checked before the first is judged,
-    and `out` appears when the last one is written: an interruption leaves what was there before. `progress` is
-    called with rows done and rows in all. Raises ProblemError for a row that cannot be judged, with its line number,
+    and `out` appears when the last one is written: an interruption leaves what was there before. Where the verifier
+    judges all completions of a problem together, rows of one problem (the same `problem_id`, or else the same prompt
+    and answer) must stand together. `progress` is called with rows done and rows in all. Raises ProblemError for a row that cannot be judged, with its line number,
     UserError for places that cannot be read or written, PluginError for the verifier.
     """
+    group = plugins.traits(plugins.make_verifier(section.verifier, section.options)).group
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(_opened(source))
         if out != PIPE:
             _refuse_place(source, Path(out))
         shown = "standard input" if source == PIPE else source
-        total = sum(1 for _ in read_rows(lines, shown))
+        rows = read_rows(lines, shown)
+        total = sum(1 for _ in (standing_together(rows) if group else rows))
         if not total:
             raise ProblemError(f"{shown} has no rows")
         lines.seek(0)
@@ -78,7 +83,8 @@ def verify_file(
         stack.callback(pool.close)
         target = stack.enter_context(_written(out))
         tally, begun = Tally(), time.monotonic()
-        for row, verdict, seconds in judged(pool, read_rows(lines, shown), window=4 * section.workers):
+        window = 4 * section.workers
+        for row, verdict, seconds in judged(pool, read_rows(lines, shown), window=window, group=group):
             tally.replaced |= row.keys() & set(ADDED)
             tally.outcomes[verdict.outcome] += 1
             with _disk_errors(out):
@@ -151,6 +157,27 @@ def _messages(row: dict[str, Any], where: str) -> list[Message] | None:
     return [{"role": m["role"], "content": m["content"]} for m in given]
 
 
+def problem_key(row: dict[str, Any]) -> str:
+    """What rows of one problem have in common."""
+    given = row.get("problem_id")
+    return json.dumps(given if given is not None else [row.get(n) for n in ("prompt", "messages", "answer")])
+
+
+def standing_together(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows as they come. Raises ProblemError where a problem's rows are scattered: a group is judged at once."""
+    seen: set[bytes] = set()
+    last = ""
+    for row in rows:
+        key = problem_key(row)
+        if key != last:
+            mark = hashlib.blake2b(key.encode(), digest_size=12).digest()
+            if mark in seen:
+                raise ProblemError(f"rows of the problem {key[:60]} do not stand together; sort the file by problem")
+            seen.add(mark)
+            last = key
+        yield row
+
+
 def to_problem(row: dict[str, Any], id: str) -> Problem:
     """A row as the problem that its completion answers: what is no field of a problem goes to `meta`."""
     fields = ("completion", "prompt", "answer", "solution", "messages", *ADDED)
@@ -176,7 +203,10 @@ def read_problems(path: str) -> list[Problem]:
 
 
 class TimedPool(VerifierPool):
-    """A pool that also says how long each verdict took, from its worker's last one or, for the first, from loading."""
+    """A pool that also says how long each verdict took: the time since its worker's last one, without loading.
+
+    Verdicts that a verifier gives together share that time, so that all of them add up to what the workers worked.
+    """
 
     def __init__(self, section: VerifySection) -> None:
         self._clock = threading.local()  # one thread serves one worker
@@ -193,7 +223,8 @@ class TimedPool(VerifierPool):
 
     def _finish(self, job: Any, *what: Any) -> None:
         now = time.monotonic()
-        self.seconds[job.sample.id] = now - self._clock.since
+        for sample in job.samples:
+            self.seconds[sample.id] = (now - self._clock.since) / len(job.samples)
         self._clock.since = now
         super()._finish(job, *what)
 
@@ -201,7 +232,9 @@ class TimedPool(VerifierPool):
 Judged = tuple[dict[str, Any], Verdict, float]
 
 
-def judged(pool: TimedPool, rows: Iterator[dict[str, Any]], *, window: int) -> Iterator[Judged]:
+def judged(
+    pool: TimedPool, rows: Iterator[dict[str, Any]], *, window: int, group: bool = False
+) -> Iterator[Judged]:
     """Each row with its verdict and the seconds that took, in order, with at most `window` chunks under way."""
     waiting: deque[tuple[list[dict[str, Any]], list[Sample], Future[list[Verdict]]]] = deque()
 
@@ -211,28 +244,32 @@ def judged(pool: TimedPool, rows: Iterator[dict[str, Any]], *, window: int) -> I
             yield row, verdict, pool.seconds.pop(sample.id)
 
     count = 0
-    for chunk in _chunks(rows):
-        problems, samples = [], []
+    for chunk in _chunks(rows, group):
+        problems: dict[str, Problem] = {}
+        samples = []
         for row in chunk:
             count += 1
-            problems.append(to_problem(row, f"row-{count}"))
-            samples.append(Sample(f"row-{count}", f"row-{count}", 0, 0, 0, row["completion"], "", 0, 1.0, "", "policy"))
-        waiting.append((chunk, samples, pool.submit(problems, samples)))
+            key = problem_key(row) if group else str(count)
+            problem = problems.setdefault(key, to_problem(row, f"problem-{count}"))
+            samples.append(Sample(f"row-{count}", problem.id, 0, 0, 0, row["completion"], "", 0, 1.0, "", "policy"))
+        waiting.append((chunk, samples, pool.submit(list(problems.values()), samples)))
         if len(waiting) >= window:
             yield from finished()
     while waiting:
         yield from finished()
 
 
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _chunks(rows: Iterator[dict[str, Any]], group: bool) -> Iterator[list[dict[str, Any]]]:
+    """Rows in chunks that end where they are full; with `group`, only between two problems."""
     chunk: list[dict[str, Any]] = []
     size = 0
     for row in rows:
-        chunk.append(row)
-        size += sum(len(value) for value in row.values() if isinstance(value, str))
-        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+        full = len(chunk) >= CHUNK or size >= CHUNK_CHARACTERS
+        if full and not (group and problem_key(row) == problem_key(chunk[-1])):
             yield chunk
             chunk, size = [], 0
+        chunk.append(row)
+        size += sum(len(value) for value in row.values() if isinstance(value, str))
     if chunk:
         yield chunk
 

@@ -1,45 +1,48 @@
-"""The processes behind `flywheel.verify`: one that forks, and the workers it forks. Run by the pool, not by hand.
+"""A worker of `flywheel.verify`: judges batches of jobs from a socket, and says what it is at.
 
-The forking process is started once (`python -m flywheel.verify_worker`), listens on a socket that it
-inherits, and never runs a verifier's judgement. A worker reads batches of jobs, judges one completion
-after another, and sends each judgement as soon as it has it, so the pool knows which one it is at.
+A job is a problem and one completion of it, or all of them where the verifier judges groups. Lines are
+JSON. Pool to worker:
 
-Nobody outlives the pool: the kernel kills the forking process when the pool's process ends, however it
-ends, and kills the workers when the forking process ends.
+    {"verifier", "options", "alone", "deadline", "problems": [fields, …], "jobs": [[index of the problem, completions], …]}
 
-Lines are JSON. Pool to worker: `{"verifier", "options", "problems": [fields, …], "jobs": [[index of the
-problem, completion], …]}`. Worker to pool: `["loading"]`, `["loaded", verifier, name, version, isolation]`
-(all null when it was `prepare()` that loaded), and `["result", outcome, score, answer, detail, spent]`,
-where `spent` says that the worker ends with this one.
+Worker to pool:
+
+    ["loading"]                                            the clock of the completion stands still
+    ["loaded", verifier, name, version, isolation]         all null when it was `prepare()` that loaded
+    ["unloaded"]                                           `prepare()` failed; the clock goes on
+    ["begin", positions, seconds]                          works on these jobs together; never silent for longer
+    ["alive"]
+    ["result", position, [[outcome, score, answer, detail], …], spent]
+    ["done", again, spent]                                 ends what `begin` began; `again` are to be judged alone
+
+`spent` says that the worker ends with this one. Without a `begin`, jobs are done one after another.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import resource
-import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from flywheel import plugins
+from flywheel import judging, plugins
 from flywheel.errors import PluginError
 from flywheel.types import Judgement, Outcome, Problem
 
-PR_SET_PDEATHSIG = 1
-LARGEST_REQUEST = 65536
-"""Bytes of one request to the forking process: a verifier's name and options."""
+if TYPE_CHECKING:
+    import asyncio
 
+BEATS = 8
+"""Signs of life within a deadline from a worker that runs an event loop."""
+HELD_UP = 0.1
+"""Share of a deadline for which another coroutine may hold the loop before a time-out is put to the test alone."""
+CANCEL_SECONDS = 1.0
+"""What cancelled coroutines may take to end; a worker with one that does not is replaced."""
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; end at once if that has happened already."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)
+Job = tuple[Problem, list[str]]
 
 
 def lines(connection: socket.socket) -> Iterator[bytes]:
@@ -48,83 +51,22 @@ def lines(connection: socket.socket) -> Iterator[bytes]:
         yield from stream
 
 
-# -- the forking process ----------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A verifier made once a worker, and how it wants to be called."""
+
+    verifier: Any
+    traits: plugins.Traits
 
 
-class Forker:
-    """Answers the pool's requests: `fork` (with the worker's socket attached) and `end` (kill and reap)."""
+class _Unmade:
+    """Stands in for a verifier that cannot be made: it answers every job with why."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self.control = control
-        self.children: set[int] = set()
-        self.prepared: list[Any] = []
+    def __init__(self, why: str) -> None:
+        self.judgement = plugins.broken(why)
 
-    def serve(self) -> None:
-        """Answer until the pool closes its end, then kill what is left."""
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(self.control, LARGEST_REQUEST, 1)
-            except ConnectionResetError:
-                message, descriptors = b"", []
-            if not message:
-                break
-            request = json.loads(message)
-            if request["do"] == "fork":
-                answer: dict[str, Any] = {"pid": self.fork(descriptors[0], request)}
-            else:
-                answer = {"ended": self.end(request["pid"])}
-            self.control.send(json.dumps(answer).encode())
-        for pid in list(self.children):
-            self.end(pid)
-
-    def fork(self, descriptor: int, request: dict[str, Any]) -> int:
-        """Fork a worker that speaks through `descriptor`; its pid."""
-        if request["prepare"] and request["prepare"] not in self.prepared:
-            self.prepared.append(request["prepare"])
-            _prepare(*request["prepare"])
-        me = os.getpid()
-        pid = os.fork()
-        if pid:
-            os.close(descriptor)
-            self.children.add(pid)
-            return pid
-        try:
-            die_with_parent(me)
-            self.control.close()
-            os.setsid()
-            os.dup2(1, 2)  # standard output leads nowhere already; a worker's words are its answers
-            Worker(socket.socket(fileno=descriptor), request["memory"]).serve()
-        finally:
-            os._exit(0)
-
-    def end(self, pid: int) -> str:
-        """Kill a worker and everything in its process group, reap it, and say how it ended.
-
-        One that was ending by itself keeps its own exit code; and since only this process reaps, the pid
-        cannot be anyone else's yet.
-        """
-        if pid not in self.children:
-            return "ended before"
-        self.children.discard(pid)
-        os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _prepare(verifier: str, options: dict[str, Any]) -> None:
-    """Load here what a replaced worker had loaded, so that the workers forked from now on have it at birth."""
-    try:
-        prepare = getattr(plugins.make_verifier(verifier, options), "prepare", None)
-        if prepare is not None:
-            prepare()
-    except Exception as error:  # noqa: BLE001 - a plug-in's edge; the worker meets the same fault and reports it
-        sys.stderr.write(f"{verifier}: {type(error).__name__}: {error}\n")
-
-
-# -- a worker ---------------------------------------------------------------------------------------
+    def verify(self, problem: Problem, completion: str) -> Judgement:
+        return self.judgement
 
 
 class Worker:
@@ -133,60 +75,133 @@ class Worker:
     def __init__(self, connection: socket.socket, memory_bytes: int) -> None:
         self.connection = connection
         self.memory_bytes = memory_bytes
-        self.verifiers: dict[str, Any] = {}
+        self.unlimited = False
+        self.loaded: dict[str, Loaded] = {}
 
     def serve(self) -> None:
         """Judge until the connection is closed, or this process is spent."""
         for line in lines(self.connection):
             batch = json.loads(line)
-            verify = self.verifier(batch["verifier"], batch["options"])
+            loaded = self.verifier(batch["verifier"], batch["options"])
             problems = [Problem(**fields) for fields in batch["problems"]]
-            for index, completion in batch["jobs"]:
-                judgement, spent = judge(verify, problems[index], completion)
-                self.send("result", judgement.outcome, judgement.score, judgement.answer, judgement.detail, spent)
-                if spent:
-                    return
+            jobs = [(problems[index], completions) for index, completions in batch["jobs"]]
+            if not self.work(loaded, jobs, alone=batch["alone"], deadline=batch["deadline"]):
+                return
+
+    def work(self, loaded: Loaded, jobs: list[Job], *, alone: bool, deadline: float) -> bool:
+        """Judge jobs in the way that fits the verifier; whether this process can go on."""
+        if loaded.traits.group:
+            return self.in_groups(loaded, jobs)
+        if loaded.traits.batch and not alone and len(jobs) > 1:
+            return self.in_batches(loaded, jobs, deadline)
+        if loaded.traits.concurrent and not alone and len(jobs) > 1:
+            return self.concurrently(loaded, jobs, deadline)
+        return self.one_by_one(loaded, jobs)
 
     def send(self, *values: Any) -> None:
         """One message to the pool."""
         self.connection.sendall(json.dumps(values).encode() + b"\n")
 
-    def verifier(self, name: str, options: dict[str, Any]) -> Callable[[Problem, str], Any]:
-        """The `verify` of a verifier made once a worker; one that cannot be made answers every job with why."""
-        key = json.dumps([name, options], sort_keys=True)
-        if key not in self.verifiers:
-            self.verifiers[key] = self.load(name, options)
-        return self.verifiers[key]
+    def result(self, position: int, judgements: Sequence[Judgement], *, spent: bool = False) -> None:
+        """Tell the judgements of one job."""
+        self.send("result", position, [(j.outcome, j.score, j.answer, j.detail) for j in judgements], spent)
 
-    def load(self, name: str, options: dict[str, Any]) -> Callable[[Problem, str], Any]:
+    # -- ways of judging ----------------------------------------------------------------------------
+
+    def one_by_one(self, loaded: Loaded, jobs: list[Job]) -> bool:
+        """Running out of memory is put to the completion's account, as running out of time is."""
+        for position, (problem, (completion,)) in enumerate(jobs):
+            try:
+                self.result(position, [judging.judge_one(loaded.verifier, problem, completion)])
+            except MemoryError:
+                detail = "ran out of memory (verify.memory_gib)"
+                self.result(position, [Judgement(Outcome.TIMEOUT, 0.0, None, detail)], spent=True)
+                return False
+        return True
+
+    def in_groups(self, loaded: Loaded, jobs: list[Job]) -> bool:
+        """One problem after another. What goes wrong is ERROR for all its samples: it is no single one's fault."""
+        for position, (problem, completions) in enumerate(jobs):
+            try:
+                self.result(position, judging.judge_group(loaded.verifier, problem, completions))
+            except MemoryError:
+                failed = plugins.broken("ran out of memory (verify.memory_gib) over all samples of the problem")
+                self.result(position, [failed] * len(completions), spent=True)
+                return False
+        return True
+
+    def in_batches(self, loaded: Loaded, jobs: list[Job], deadline: float) -> bool:
+        """As many at once as the verifier takes, in the time that one after another would have."""
+        for start in range(0, len(jobs), loaded.traits.at_once):
+            members = list(range(start, min(start + loaded.traits.at_once, len(jobs))))
+            problems, completions = [jobs[i][0] for i in members], [jobs[i][1][0] for i in members]
+            self.send("begin", members, deadline * len(members))
+            try:
+                judgements = judging.together(loaded.verifier.verify_batch, problems, completions)
+            except judging.TogetherError:
+                self.send("done", members, False)
+                continue
+            except MemoryError:
+                self.send("done", members, True)
+                return False
+            for position, judgement in zip(members, judgements, strict=True):
+                self.result(position, [judgement])
+            self.send("done", [], False)
+        return True
+
+    def concurrently(self, loaded: Loaded, jobs: list[Job], deadline: float) -> bool:
+        """All side by side on one event loop, as far as the verifier's bound allows."""
+        self.send("begin", list(range(len(jobs))), deadline)
+        again, spent = judging.event_loop().run_until_complete(_Side(self, loaded, deadline).by_side(jobs))
+        self.send("done", again, spent)
+        return not spent
+
+    # -- making verifiers ---------------------------------------------------------------------------
+
+    def verifier(self, name: str, options: dict[str, Any]) -> Loaded:
+        """A verifier, made when first asked for."""
+        key = json.dumps([name, options], sort_keys=True)
+        if key not in self.loaded:
+            self.loaded[key] = self.load(name, options)
+        return self.loaded[key]
+
+    def load(self, name: str, options: dict[str, Any]) -> Loaded:
         """Import and make a verifier, and hold this process to its memory from here on."""
         self.send("loading")
         shown = [name, "", "worker"]
-        verify: Callable[[Problem, str], Any]
         try:
-            made = plugins.make_verifier(name, options)
+            made: Any = plugins.make_verifier(name, options)
+            loaded = Loaded(made, plugins.traits(made))
+            shown = [*plugins.label(type(made)), str(getattr(made, "isolation", "worker"))]
+            if loaded.traits.exclusive:
+                self.unlimited = True  # an engine's address space says little about its memory
+                os.environ.pop("OMP_NUM_THREADS", None)
             self.announce_prepare(made)
-            verify, shown = made.verify, [*plugins.label(type(made)), getattr(made, "isolation", "worker")]
         except PluginError as error:
-            failed = plugins.broken(str(error))
-            verify = lambda problem, completion: failed  # noqa: E731
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in's edge
-            failed = plugins.broken(f"cannot be made: {type(error).__name__}: {error}")
-            verify = lambda problem, completion: failed  # noqa: E731
+            loaded = Loaded(_Unmade(str(error)), plugins.Traits())
+        except judging.CAUGHT as error:
+            loaded = Loaded(
+                _Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), plugins.Traits()
+            )
         self.limit_memory()
         self.send("loaded", name, *shown)
-        return verify
+        return loaded
 
     def announce_prepare(self, verifier: Any) -> None:
         """Have the verifier's own first call of `prepare()` tell the pool, which then stops the completion's clock."""
-        prepare = getattr(verifier, "prepare", None)
+        prepare: Callable[[], Any] | None = getattr(verifier, "prepare", None)
         if prepare is None:
             return
 
         def announced() -> None:
             self.send("loading")
             self.limit_memory(resource.RLIM_INFINITY)
-            prepare()
+            try:
+                prepare()
+            except BaseException:
+                self.limit_memory()
+                self.send("unloaded")
+                raise
             self.limit_memory()
             self.send("loaded", None, None, None, None)
             object.__setattr__(verifier, "prepare", prepare)
@@ -195,6 +210,8 @@ class Worker:
 
     def limit_memory(self, soft: int | None = None) -> None:
         """Allow the address space that is in use, and `memory_bytes` more."""
+        if self.unlimited:
+            soft = resource.RLIM_INFINITY
         if soft is None:
             with open("/proc/self/statm", "rb") as statm:
                 soft = int(statm.read().split()[0]) * resource.getpagesize() + self.memory_bytes
@@ -203,35 +220,69 @@ class Worker:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def judge(verify: Callable[[Problem, str], Any], problem: Problem, completion: str) -> tuple[Judgement, bool]:
-    """One judgement, whatever the verifier does; and whether this process is spent.
+class _Side:
+    """Jobs side by side on the event loop."""
 
-    Running out of memory is put to the completion's account, as running out of time is.
-    """
-    try:
-        return plugins.to_judgement(verify(problem, completion)), False
-    except MemoryError:
-        return Judgement(Outcome.TIMEOUT, 0.0, None, "ran out of memory (verify.memory_gib)"), True
-    except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # noqa: BLE001 - a plug-in's edge
-        return plugins.broken(f"{type(error).__name__}: {_text_of(error)}"), False
+    def __init__(self, worker: Worker, loaded: Loaded, deadline: float) -> None:
+        self.worker, self.loaded, self.deadline = worker, loaded, deadline
+        self.held_up = 0.0
+        self.again: list[int] = []
+        self.cancelled: set[asyncio.Task[Judgement]] = set()
+        self.spent = False
+
+    async def by_side(self, jobs: list[Job]) -> tuple[list[int], bool]:
+        """Judge all; which are to be judged again, alone, and whether this process is spent."""
+        import asyncio
+
+        beat = asyncio.ensure_future(self.beat())
+        gate = asyncio.Semaphore(self.loaded.traits.at_once)
+
+        async def gated(position: int, job: Job) -> None:
+            async with gate:
+                await self.judge(position, job)
+
+        await asyncio.gather(*(gated(position, job) for position, job in enumerate(jobs)))
+        if self.cancelled:
+            _, stubborn = await asyncio.wait(self.cancelled, timeout=CANCEL_SECONDS)
+            self.spent = self.spent or bool(stubborn)
+        beat.cancel()
+        return self.again, self.spent
+
+    async def judge(self, position: int, job: Job) -> None:
+        """One job. A time-out that others may be to blame for does not count, but has to be shown alone."""
+        import asyncio
+
+        problem, (completion,) = job
+        before = self.held_up
+        task = asyncio.ensure_future(judging.judge_async(self.loaded.verifier, problem, completion))
+        done, _ = await asyncio.wait({task}, timeout=self.deadline)
+        if not done:
+            task.cancel()
+            self.cancelled.add(task)
+            if self.held_up - before > HELD_UP * self.deadline:
+                self.again.append(position)
+            else:
+                self.worker.result(position, [timed_out(self.deadline)])
+        elif task.cancelled():
+            self.worker.result(position, [plugins.broken("CancelledError: the verifier cancelled itself")])
+        elif isinstance(task.exception(), MemoryError):
+            self.again.append(position)
+            self.spent = True
+        else:
+            self.worker.result(position, [task.result()])
+
+    async def beat(self) -> None:
+        """Tell the pool that the loop turns, and add up for how long it did not."""
+        import asyncio
+
+        loop, pause = asyncio.get_running_loop(), self.deadline / BEATS
+        while True:
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
+            self.held_up += max(0.0, loop.time() - due)
+            self.worker.send("alive")
 
 
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a plug-in's edge: an exception's own __str__ can raise
-        return "(its text cannot be read)"
-
-
-def main() -> NoReturn:
-    """Serve on the socket whose descriptor and parent pid are the arguments."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    die_with_parent(parent)
-    control = socket.socket(fileno=descriptor)
-    control.send(b'{"ready": true}')
-    Forker(control).serve()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+def timed_out(deadline: float) -> Judgement:
+    """The judgement for a completion that used up its time."""
+    return Judgement(Outcome.TIMEOUT, 0.0, None, f"not judged within {deadline:g} s (verify.deadline_seconds)")

@@ -19,7 +19,7 @@ LAYERS: list[list[str]] = [
     ["recipe", "scaffold"],
     ["near_copies", "problem_sources", "problems", "store", "plugins"],
     ["policy", "training", "models"],
-    ["verify_worker", "verify"],
+    ["judging", "verify_worker", "verify_forker", "verify_link", "verify"],
     ["observe", "check", "trl_reward", "verify_file"],
     ["diversity"],
     ["plan", "sample", "filter", "mix", "evaluate"],

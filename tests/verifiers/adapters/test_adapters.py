@@ -269,19 +269,19 @@ def test_identity_follows_the_function_and_what_it_imports(tmp_path: Path) -> No
     (tmp_path / "unrelated.py").write_text("\n")
     options = {"function": f"{file}:f"}
     first = verifier_identity("trl", options)
-    assert first["name"] == "trl" and len(first["function_source"]) == 64
+    assert first["name"] == "trl" and len(first["identity"]["function_source"]) == 64
     (tmp_path / "unrelated.py").write_text("# edited\n")
     assert verifier_identity("trl", options) == first
     (tmp_path / "helpers_of_mine.py").write_text("WORTH = 0.5\n")
     second = verifier_identity("trl", options)
-    assert second["function_source"] != first["function_source"]
+    assert second["identity"]["function_source"] != first["identity"]["function_source"]
     file.write_text(file.read_text() + "# edited\n")
-    assert verifier_identity("trl", options)["function_source"] != second["function_source"]
+    assert verifier_identity("trl", options)["identity"]["function_source"] != second["identity"]["function_source"]
 
 
 def test_identity_of_an_installed_function_has_its_packages_version() -> None:
     found = verifier_identity("trl", {"function": "trl.rewards:think_format_reward"})
-    assert found["function_package"].startswith("trl ")
+    assert found["identity"]["function_package"].startswith("trl ")
 
 
 def test_in_workers_a_function_that_hangs_exits_or_raises_costs_one_sample(rewards: str) -> None:

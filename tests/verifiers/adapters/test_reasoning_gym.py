@@ -88,11 +88,10 @@ def test_the_scorer_that_gives_full_marks_to_anything_is_refused() -> None:
 
 
 def test_a_scorer_that_raises_is_an_error_at_the_plugins_edge() -> None:
-    from flywheel.verify_worker import judge as at_the_edge
+    from flywheel.judging import judge_one
 
-    made = make_verifier("reasoning_gym", {})
-    found, spent = at_the_edge(made.verify, problem("prime_factorization", 0), "zzz")
-    assert (found.outcome, spent) == (Outcome.ERROR, False)
+    found = judge_one(make_verifier("reasoning_gym", {}), problem("prime_factorization", 0), "zzz")
+    assert found.outcome == Outcome.ERROR
     assert "ValueError" in found.detail
 
 
@@ -177,4 +176,4 @@ def test_in_the_sandbox_such_a_scorer_judges_plain_answers(task: str) -> None:
 
 
 def test_identity_names_the_installed_version() -> None:
-    assert verifier_identity("reasoning_gym", {})["function_package"].startswith("reasoning-gym 0.")
+    assert verifier_identity("reasoning_gym", {})["identity"]["function_package"].startswith("reasoning-gym 0.")
