@@ -232,9 +232,7 @@ class TimedPool(VerifierPool):
 Judged = tuple[dict[str, Any], Verdict, float]
 
 
-def judged(
-    pool: TimedPool, rows: Iterator[dict[str, Any]], *, window: int, group: bool = False
-) -> Iterator[Judged]:
+def judged(pool: TimedPool, rows: Iterator[dict[str, Any]], *, window: int, group: bool = False) -> Iterator[Judged]:
     """Each row with its verdict and the seconds that took, in order, with at most `window` chunks under way."""
     waiting: deque[tuple[list[dict[str, Any]], list[Sample], Future[list[Verdict]]]] = deque()
 

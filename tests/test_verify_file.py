@@ -77,7 +77,14 @@ def test_rows_keep_their_order_and_columns(own: str, tmp_path: Path, capsys: pyt
 
 
 def test_what_a_verifier_needs_reaches_it(own: str, tmp_path: Path) -> None:
-    row = {"completion": "sees", "prompt": "def f():", "entry_point": "f", "test": "assert f()", "id": 7, "outcome": "old"}
+    row = {
+        "completion": "sees",
+        "prompt": "def f():",
+        "entry_point": "f",
+        "test": "assert f()",
+        "id": 7,
+        "outcome": "old",
+    }
     out = tmp_path / "out.jsonl"
     tally = verify_file(VerifySection(verifier=f"{own}:Own"), str(write(tmp_path / "in.jsonl", [row])), str(out))
     (found,) = read(out)
@@ -160,7 +167,11 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.binary(max_size=30) | st.sampled_from([b'{"completion": "x"}', b'{"completion": ""}', b"null"]), max_size=6))
+@given(
+    st.lists(
+        st.binary(max_size=30) | st.sampled_from([b'{"completion": "x"}', b'{"completion": ""}', b"null"]), max_size=6
+    )
+)
 def test_any_bytes_are_rows_or_a_problem_with_its_line(chunks: list[bytes]) -> None:
     lines = [c.replace(b"\n", b" ") for c in chunks]
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -179,13 +180,21 @@ class ReasoningGym:
         index = 0 if given else self._index(problem)
         request = {"task": task, "settings": self._settings(index), "index": index, "entry": given, "answer": answer}
         request["same"] = [problem.prompt, problem.answer]
-        paths = [str(Path(p or ".").resolve()) for p in sys.path]
+        # Installed packages and the standard library; not the working folder, which is nobody's business in there.
+        roots = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+        packages = [Path(p).resolve() for p in sys.path if p and Path(p).is_dir() and "site-packages" in Path(p).parts]
+        standard = [
+            Path(p).resolve() for p in sys.path if p and any(Path(p).resolve().is_relative_to(r) for r in roots)
+        ]
         finished = sandbox.run(
-            [sys.executable, "-I", "-c", PROGRAM, json.dumps(paths)],
+            [sys.executable, "-I", "-c", PROGRAM, json.dumps([str(p) for p in dict.fromkeys([*standard, *packages])])],
             level=level,
             stdin=json.dumps(request).encode(),
-            readable=[Path(p) for p in {*paths, sys.prefix, sys.base_prefix} if Path(p).exists()],
-            limits=sandbox.Limits(wall_seconds=self.sandbox_seconds),
+            readable=list(dict.fromkeys([*roots, *packages])),
+            limits=sandbox.Limits(
+                wall_seconds=self.sandbox_seconds, cpu_seconds=math.ceil(self.sandbox_seconds), memory_bytes=2 << 30
+            ),
+            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         if finished.timed_out:
             return Judgement(Outcome.TIMEOUT, 0.0, answer, f"not scored within {self.sandbox_seconds:g} s")
