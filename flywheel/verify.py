@@ -268,9 +268,7 @@ class VerifierPool:
                 judgement = plugins.broken(f"the verifier did not load within {self._load_seconds(job):g} s")
             elif job.traits.group:
                 seconds = self._section.deadline_seconds * len(job.samples)
-                judgement = plugins.broken(
-                    f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s"
-                )
+                judgement = plugins.broken(f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s")
             else:
                 judgement = timed_out(self._section.deadline_seconds)
             self._finish(job, worker, [judgement] * len(job.samples))

@@ -180,9 +180,7 @@ class Worker:
         except PluginError as error:
             loaded = Loaded(_Unmade(str(error)), plugins.Traits())
         except judging.CAUGHT as error:
-            loaded = Loaded(
-                _Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), plugins.Traits()
-            )
+            loaded = Loaded(_Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), plugins.Traits())
         self.limit_memory()
         self.send("loaded", name, *shown)
         return loaded

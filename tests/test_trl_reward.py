@@ -141,7 +141,11 @@ def test_closing_ends_its_processes() -> None:
 
 
 def test_a_program_that_never_closes_it_ends_all_the_same() -> None:
-    program = "from flywheel import to_trl\nr = to_trl('exact')\nprint(r(['?'], ['a'], answer=['a']), r._pool._forker._process.pid)"
+    program = """
+from flywheel import to_trl
+reward = to_trl("exact")
+print(reward(["?"], ["a"], answer=["a"]), reward._pool._forker._process.pid)
+"""
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.startswith("[1.0]") and ran.stderr == ""
     with pytest.raises(ProcessLookupError):
@@ -149,7 +153,7 @@ def test_a_program_that_never_closes_it_ends_all_the_same() -> None:
 
 
 def test_there_and_back_gives_the_same_outcomes(tmp_path: Path) -> None:
-    """A verifier as a TRL reward function as a verifier: only NO_ANSWER becomes WRONG, for a reward has no such thing."""
+    """A verifier as a TRL reward function as a verifier: NO_ANSWER alone turns into WRONG, which no reward can say."""
     file = tmp_path / "there.py"
     file.write_text("from flywheel import to_trl\n\nmath = to_trl('math', workers=1)\n")
     back = make_verifier("trl", {"function": f"{file}:math"})

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from flywheel import Judgement, Outcome, PluginError, Problem
 from flywheel.plugins import make_verifier, to_judgement, verifier_identity
+from flywheel.verifiers import sandbox
 from flywheel.verifiers.adapters import reasoning_gym as adapter
+from flywheel.verifiers.sandbox import SandboxError
 
-SANDBOX = importlib.util.find_spec("flywheel.verifiers.sandbox") is not None
-needs_sandbox = pytest.mark.skipif(not SANDBOX, reason="flywheel.verifiers.sandbox is not installed")
+
+def isolated() -> str | None:
+    """The sandbox's level on this machine."""
+    try:
+        return str(sandbox.choose(sandbox.Level.LANDLOCK))
+    except SandboxError:
+        return None
 
 
 def entry(task: str, index: int, **settings: Any) -> dict[str, Any]:
@@ -95,12 +102,25 @@ def test_a_scorer_that_raises_is_an_error_at_the_plugins_edge() -> None:
     assert "ValueError" in found.detail
 
 
-@pytest.mark.skipif(SANDBOX, reason="there is a sandbox here")
+@pytest.fixture
+def without_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that can isolate nothing."""
+
+    def choose(*_: Any) -> None:
+        raise SandboxError("no level reaches landlock here")
+
+    monkeypatch.setattr(sandbox, "choose", choose)
+    adapter._level.cache_clear()
+    yield
+    adapter._level.cache_clear()
+
+
+@pytest.mark.usefixtures("without_sandbox")
 @pytest.mark.parametrize("task", sorted(adapter.LITERALS | adapter.EXPRESSIONS))
 def test_a_scorer_that_executes_text_is_refused_without_a_sandbox(task: str) -> None:
-    with pytest.raises(PluginError, match="executes what the model wrote and is refused without a sandbox"):
+    with pytest.raises(PluginError, match=r"refused without a sandbox: no level reaches landlock here"):
         make_verifier("reasoning_gym", {"task": task})
-    with pytest.raises(PluginError, match="refused without a sandbox"):
+    with pytest.raises(PluginError, match="executes what the model wrote and is refused"):
         judge(problem(task, 0), "1")
 
 
@@ -163,7 +183,7 @@ def test_plain_answers_reach_it(task: str, answer: str) -> None:
     assert adapter.harmful(task, answer) is None
 
 
-@needs_sandbox
+@pytest.mark.skipif(isolated() is None, reason="no level of the sandbox reaches landlock here")
 @pytest.mark.parametrize("task", ["string_insertion", "countdown"])
 def test_in_the_sandbox_such_a_scorer_judges_plain_answers(task: str) -> None:
     bare = entry(task, 0)
