@@ -65,8 +65,9 @@ def verify_file(
     Both are JSONL files; `-` is standard input or output. All rows are read and checked before the first is judged,
     and `out` appears when the last one is written: an interruption leaves what was there before. Where the verifier
     judges all completions of a problem together, rows of one problem (the same `problem_id`, or else the same prompt
-    and answer) must stand together. `progress` is called with rows done and rows in all. Raises ProblemError for a row that cannot be judged, with its line number,
-    UserError for places that cannot be read or written, PluginError for the verifier.
+    and answer) must stand together. `progress` is called with rows done and rows in all. Raises ProblemError for a row
+    that cannot be judged, with its line number, UserError for places that cannot be read or written, PluginError for
+    the verifier.
     """
     group = plugins.traits(plugins.make_verifier(section.verifier, section.options)).group
     with contextlib.ExitStack() as stack:

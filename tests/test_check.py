@@ -13,7 +13,7 @@ from flywheel.cli import main
 from flywheel.plugins import known_verifiers
 
 BROKEN = """
-import os, random, socket, subprocess, tempfile, threading, urllib.request
+import os, random, socket, subprocess, tempfile, threading
 from dataclasses import dataclass
 from pathlib import Path
 from flywheel import Problem
@@ -35,7 +35,7 @@ class Told(Strict):
 
 class Lenient(Sound):
     def verify(self, problem, completion):
-        return bool(completion.strip()) and not completion.startswith(("z", "\\\\boxed{\\\\boxed")) and len(completion) < 40
+        return completion.strip().isdigit()
 
 class TakesJunk(Sound):
     def verify(self, problem, completion):
@@ -77,13 +77,12 @@ class Connects(Sound):
 
 class LooksUp(Sound):
     def verify(self, problem, completion):
-        try: urllib.request.urlopen("http://nowhere.invalid", timeout=0.2)
-        except OSError: pass
+        socket.getaddrinfo("127.0.0.1", 80)  # a name would take a while where there is no server to ask
         return super().verify(problem, completion)
 
 class InAThread(Sound):
     def verify(self, problem, completion):
-        thread = threading.Thread(target=lambda: open(os.devnull + "x" * 0 if False else "/tmp/../nowhere/x", "w"))
+        thread = threading.Thread(target=lambda: open("/nowhere/x", "w"))
         threading.excepthook = lambda *_: None
         thread.start(); thread.join()
         return super().verify(problem, completion)
@@ -173,14 +172,14 @@ def test_a_sound_verifier_holds_everything(broken: str, name: str) -> None:
         ("TakesJunk", "never CORRECT", "NUL: CORRECT"),
         ("Raises", "never an error", "surrogates: ERROR (UnicodeEncodeError"),
         ("Moody", "the same input twice", "then"),
-        ("Writes", "nothing is written", "/tmp/note"),
+        ("Writes", "nothing is written", "/tmp/"),
         ("Writes", "nothing is written", "note was left in the temporary folder"),
         ("WritesAtImport", "nothing is written", "note was left in the home folder"),
         ("AsyncWrites", "nothing is written", "note was left"),
         ("Removes", "nothing is written", "os.remove /nowhere/at/all"),
-        ("InAThread", "nothing is written", "open /tmp/../nowhere/x"),
+        ("InAThread", "nothing is written", "open /nowhere/x"),
         ("Connects", "nothing is reached over the network", "socket.connect ('127.0.0.1', 9)"),
-        ("LooksUp", "nothing is reached over the network", "socket.getaddrinfo nowhere.invalid"),
+        ("LooksUp", "nothing is reached over the network", "socket.getaddrinfo 127.0.0.1"),
         ("Starts", "no process is started", "subprocess.Popen"),
         ("LeavesByProcess", "nothing is written", "left was left in the temporary folder"),
     ],

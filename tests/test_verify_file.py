@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -38,7 +37,8 @@ class Vote:
     def verify(self, problem, completion):
         return self.verify_group(problem, [completion])[0]
     def verify_group(self, problem, completions):
-        return [{"score": completions.count(c) / len(completions), "detail": str(len(completions))} for c in completions]
+        total = len(completions)
+        return [{"score": completions.count(c) / total, "detail": str(total)} for c in completions]
 """
 
 
@@ -281,22 +281,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def watch(done: int, total: int) -> None:
         nonlocal most
         if done % 1000 == 0:
-            most = max(most, sum(1 for o in gc.get_objects() if isinstance(o, dict) and "padding" in o))
+            most = max(most, sum(1 for o in gc.get_objects() if type(o) is dict and "padding" in o))
 
     verify_file(VerifySection(verifier="exact", workers=1), str(source), str(tmp_path / "out.jsonl"), watch)
     assert 0 < most < 1500
     assert len(read(tmp_path / "out.jsonl")) == 4000
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("there is no /dev/full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"completion": "x", "answer": "x"}])
-    process = subprocess.run(
-        [sys.executable, "-m", "flywheel.cli", "verify", "exact", str(source), "--out", "-"],
-        stdout=open("/dev/full", "w"),
-        stderr=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    )
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "flywheel.cli", "verify", "exact", str(source), "--out", "-"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
     assert process.returncode == 2 and b"cannot write -: No space left" in process.stderr

@@ -184,14 +184,13 @@ def test_plain_answers_reach_it(task: str, answer: str) -> None:
 
 
 @pytest.mark.skipif(isolated() is None, reason="no level of the sandbox reaches landlock here")
-@pytest.mark.parametrize("task", ["string_insertion", "countdown"])
-def test_in_the_sandbox_such_a_scorer_judges_plain_answers(task: str) -> None:
-    bare = entry(task, 0)
-    of = Problem(id="p", prompt=bare["question"], answer=bare["answer"], meta={"task": task, "index": 0})
+def test_in_the_sandbox_such_a_scorer_judges_plain_answers() -> None:
+    bare = entry("countdown", 0)
+    of = Problem(id="p", prompt=bare["question"], answer=bare["answer"], meta={"task": "countdown", "index": 0})
     assert judge(of, bare["answer"]).outcome == Outcome.CORRECT
-    assert judge(of, "1" if task == "countdown" else "['Z']").outcome == Outcome.WRONG
+    assert judge(of, "1").outcome == Outcome.WRONG
     assert judge(of, "print(1.0)").outcome == Outcome.WRONG
-    moved = Problem(id="p", prompt=bare["question"], answer=bare["answer"], meta={"task": task, "index": 1})
+    moved = Problem(id="p", prompt=bare["question"], answer=bare["answer"], meta={"task": "countdown", "index": 1})
     assert judge(moved, bare["answer"]).outcome == Outcome.ERROR
 
 
