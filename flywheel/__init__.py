@@ -23,10 +23,12 @@ from flywheel.errors import (
 from flywheel.types import Example, Generation, Judgement, Message, Origin, Outcome, Problem, Sample, Split, Verdict
 
 if TYPE_CHECKING:
+    from flywheel.check import check_verifier
     from flywheel.judging import judge_batch, judge_group, judge_one
     from flywheel.plugins import make_verifier, to_judgement, verifier_identity
     from flywheel.policy import Completion, Policy, Request
     from flywheel.policy.own import model_folder, model_identity, open_policy
+    from flywheel.trl_reward import to_trl
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,7 @@ _LAZY = {
     "Completion": "flywheel.policy",
     "Policy": "flywheel.policy",
     "Request": "flywheel.policy",
+    "check_verifier": "flywheel.check",
     "judge_batch": "flywheel.judging",
     "judge_group": "flywheel.judging",
     "judge_one": "flywheel.judging",
@@ -42,6 +45,7 @@ _LAZY = {
     "model_identity": "flywheel.policy.own",
     "open_policy": "flywheel.policy.own",
     "to_judgement": "flywheel.plugins",
+    "to_trl": "flywheel.trl_reward",
     "verifier_identity": "flywheel.plugins",
 }
 
@@ -71,6 +75,7 @@ __all__ = [
     "UserError",
     "Verdict",
     "__version__",
+    "check_verifier",
     "judge_batch",
     "judge_group",
     "judge_one",
@@ -79,6 +84,7 @@ __all__ = [
     "model_identity",
     "open_policy",
     "to_judgement",
+    "to_trl",
     "verifier_identity",
 ]
 

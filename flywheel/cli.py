@@ -16,6 +16,7 @@ from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
 from flywheel.progress import Reporter
 from flywheel.recipe import Recipe, apply_overrides, load_recipe, read_recipe, shipped_recipes, validate
 from flywheel.run import Run
+from flywheel.verifier_commands import add_verifier_commands
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("sample", metavar="SAMPLE_ID")
     report = add("report", _report, "write report.html")
     report.add_argument("run", metavar="RUN")
+
+    add_verifier_commands(add)
 
     submit = add("submit", _submit, "start a deployment on a Prefect server with a recipe")
     submit.add_argument("recipe", metavar="RECIPE")

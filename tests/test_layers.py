@@ -20,6 +20,7 @@ LAYERS: list[list[str]] = [
     ["near_copies", "problem_sources", "problems", "store", "plugins"],
     ["policy", "training", "models"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify"],
+    ["observe", "check", "trl_reward", "verify_file"],
     ["diversity"],
     ["plan", "sample", "filter", "mix", "evaluate"],
     ["gate"],
@@ -30,6 +31,7 @@ LAYERS: list[list[str]] = [
     ["loop", "lineage"],
     ["report"],
     ["console", "doctor"],
+    ["verifier_scaffold", "verifier_commands"],
     ["flows"],
     ["cli"],
 ]

@@ -88,7 +88,8 @@ print(json.dumps({
     assert found["flows"] and found["cli"]
     assert found["recipes"] == sorted(p.name for p in (ROOT / "flywheel/recipes").glob("*.toml"))
     assert "demo.toml" in found["recipes"]
-    assert found["verifiers"] == ["exact", "math"]
+    assert found["verifiers"] == sorted(PROJECT["project"]["entry-points"]["flywheel.verifiers"])
+    assert {"exact", "math", "trl"} <= set(found["verifiers"])
     assert found["version"] == PROJECT["project"]["version"]
     console = subprocess.run(
         [tmp_path / "venv/bin/flywheel", "recipes"],

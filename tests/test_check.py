@@ -1,0 +1,291 @@
+"""`flywheel check` finds each kind of broken verifier, and passes the ones that are sound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel import PluginError, Problem, ProblemError, check_verifier
+from flywheel.cli import main
+from flywheel.plugins import known_verifiers
+
+BROKEN = """
+import os, random, socket, subprocess, tempfile, threading
+from dataclasses import dataclass
+from pathlib import Path
+from flywheel import Problem
+
+class Sound:
+    def verify(self, problem, completion):
+        return completion.strip() == problem.answer if completion.strip() else None
+
+class Strict(Sound):
+    def verify(self, problem, completion):
+        return completion == f"[[{problem.answer}]]"
+
+class Told(Strict):
+    def example(self, problem):
+        return f"[[{problem.answer}]]"
+    @classmethod
+    def problems(cls):
+        return [Problem(id=str(i), prompt="?", answer=str(i)) for i in range(4)]
+
+class Lenient(Sound):
+    def verify(self, problem, completion):
+        return completion.strip().isdigit()
+
+class TakesJunk(Sound):
+    def verify(self, problem, completion):
+        return super().verify(problem, completion) or "\\x00" in completion
+
+class Raises(Sound):
+    def verify(self, problem, completion):
+        completion.encode()
+        return super().verify(problem, completion)
+
+class Moody(Sound):
+    calls = 0
+    def verify(self, problem, completion):
+        Moody.calls += 1
+        return {"score": float(super().verify(problem, completion) or False), "answer": str(Moody.calls)}
+
+class Writes(Sound):
+    def verify(self, problem, completion):
+        Path(tempfile.gettempdir(), "note").write_text("x")
+        return super().verify(problem, completion)
+
+class WritesAtImport(Sound):
+    def __init__(self):
+        open(os.path.expanduser("~/note"), "a").close()
+
+class Removes(Sound):
+    def verify(self, problem, completion):
+        try: os.remove("/nowhere/at/all")
+        except OSError: pass
+        return super().verify(problem, completion)
+
+class Connects(Sound):
+    def verify(self, problem, completion):
+        with socket.socket() as s:
+            s.settimeout(0.2)
+            try: s.connect(("127.0.0.1", 9))
+            except OSError: pass
+        return super().verify(problem, completion)
+
+class LooksUp(Sound):
+    def verify(self, problem, completion):
+        socket.getaddrinfo("127.0.0.1", 80)  # a name would take a while where there is no server to ask
+        return super().verify(problem, completion)
+
+class InAThread(Sound):
+    def verify(self, problem, completion):
+        thread = threading.Thread(target=lambda: open("/nowhere/x", "w"))
+        threading.excepthook = lambda *_: None
+        thread.start(); thread.join()
+        return super().verify(problem, completion)
+
+class Starts(Sound):
+    def verify(self, problem, completion):
+        subprocess.run(["true"])
+        return super().verify(problem, completion)
+
+class LeavesByProcess(Sound):
+    isolation = "landlock"
+    def verify(self, problem, completion):
+        subprocess.run(["touch", os.path.join(tempfile.gettempdir(), "left")])
+        return super().verify(problem, completion)
+
+class OwnSandbox(Sound):
+    isolation = "landlock"
+    def verify(self, problem, completion):
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["touch", os.path.join(folder, "gone")])
+        return super().verify(problem, completion)
+
+class Judge:
+    label_free = True
+    uses_network = True
+    def verify(self, problem, completion):
+        return 0.5
+
+class Async(Sound):
+    async def verify(self, problem, completion):
+        return completion.strip() == problem.answer if completion.strip() else None
+
+class Batch(Sound):
+    def verify_batch(self, problems, completions):
+        return [Sound.verify(self, p, c) for p, c in zip(problems, completions)]
+
+class AsyncWrites(Sound):
+    async def verify(self, problem, completion):
+        Path(tempfile.gettempdir(), "note").write_text("x")
+        return completion.strip() == problem.answer
+
+class Vote:
+    label_free = True
+    def verify(self, problem, completion):
+        return 1.0
+    def verify_group(self, problem, completions):
+        return [completions.count(c) / len(completions) for c in completions]
+"""
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("broken") / "broken.py"
+    file.write_text(BROKEN)
+    return str(file)
+
+
+def states(verifier: str, **settings: Any) -> dict[str, str]:
+    """The first words of each invariant that is not held, and how it stands."""
+    found = check_verifier(verifier, **settings).findings
+    assert all(f.detail for f in found if f.state != "held")
+    return {f.invariant.split(" is ")[0].removeprefix("empty, junk, 1 MB, NUL, surrogates: "): f.state for f in found}
+
+
+HELD = {
+    "the reference answer": "held",
+    "never an error": "held",
+    "never CORRECT": "held",
+    "the same input twice gives the same verdict": "held",
+    "another problem's answer": "held",
+    "nothing": "held",
+    "no process": "held",
+}
+
+
+@pytest.mark.parametrize("name", ["Sound", "Told", "Async", "Batch"])
+def test_a_sound_verifier_holds_everything(broken: str, name: str) -> None:
+    report = check_verifier(f"{broken}:{name}")
+    assert report.violations == [] and {f.state for f in report.findings} == {"held"}
+
+
+@pytest.mark.parametrize(
+    ("name", "invariant", "says"),
+    [
+        ("Strict", "the reference answer is CORRECT", "An example(problem) method"),
+        ("Lenient", "another problem's answer", "only 0.0% of"),
+        ("TakesJunk", "never CORRECT", "NUL: CORRECT"),
+        ("Raises", "never an error", "surrogates: ERROR (UnicodeEncodeError"),
+        ("Moody", "the same input twice", "then"),
+        ("Writes", "nothing is written", "/tmp/"),
+        ("Writes", "nothing is written", "note was left in the temporary folder"),
+        ("WritesAtImport", "nothing is written", "note was left in the home folder"),
+        ("AsyncWrites", "nothing is written", "note was left"),
+        ("Removes", "nothing is written", "os.remove /nowhere/at/all"),
+        ("InAThread", "nothing is written", "open /nowhere/x"),
+        ("Connects", "nothing is reached over the network", "socket.connect ('127.0.0.1', 9)"),
+        ("LooksUp", "nothing is reached over the network", "socket.getaddrinfo 127.0.0.1"),
+        ("Starts", "no process is started", "subprocess.Popen"),
+        ("LeavesByProcess", "nothing is written", "left was left in the temporary folder"),
+    ],
+)
+def test_each_fault_is_found_and_no_other(broken: str, name: str, invariant: str, says: str) -> None:
+    (finding, *others) = check_verifier(f"{broken}:{name}").violations
+    assert invariant in finding.invariant and says in finding.detail, finding
+    # A verifier that is sure of nothing but one odd form cannot tell answers apart either, and is not blamed for it.
+    assert others == []
+
+
+def test_what_does_not_apply_is_said_and_not_passed_over(broken: str) -> None:
+    report = check_verifier(f"{broken}:Judge")
+    beside = {f.invariant: f.detail for f in report.findings if f.state == "not applicable"}
+    assert report.violations == [] and len(beside) == 4
+    assert set(beside.values()) == {
+        "it judges without a reference answer (label_free)",
+        "it asks a server (uses_network)",
+    }
+    own = check_verifier(f"{broken}:OwnSandbox")
+    assert own.violations == []
+    (process,) = [f for f in own.findings if f.state == "not applicable"]
+    assert process.invariant == "no process is started" and "landlock" in process.detail
+    assert check_verifier(f"{broken}:Vote").violations == []
+
+
+def test_one_problem_alone_cannot_show_discernment(broken: str) -> None:
+    report = check_verifier(f"{broken}:Sound", problems=[Problem(id="p", prompt="?", answer="7")])
+    (missing,) = [f for f in report.findings if f.state == "not applicable"]
+    assert "two problems whose reference answers differ" in missing.detail
+    with pytest.raises(ProblemError, match="no problem to check"):
+        check_verifier(f"{broken}:Sound", problems=[])
+
+
+def test_a_verifiers_own_problems_that_fail_are_its_fault_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(
+        "class Bad:\n    def verify(self, problem, completion): return True\n    def problems(self): return 1 / 0\n"
+    )
+    with pytest.raises(PluginError, match=r"problems\(\) failed: ZeroDivisionError"):
+        check_verifier(f"{file}:Bad")
+
+
+ALONE = ["exact", "math"]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_built_in_verifiers_hold_with_nothing_else_given(name: str) -> None:
+    assert name in known_verifiers()
+    assert check_verifier(name).violations == []
+
+
+# -- the command ------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_table(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "exact", "--option", "ignore_case=true"]) == 0
+    said = capsys.readouterr().out
+    assert "the reference answer is CORRECT" in said and said.count("held") == 8 and "exact holds" in said
+    assert main(["check", f"{broken}:Raises"]) == 1
+    said = capsys.readouterr().out
+    assert "violated" in said and "UnicodeEncodeError" in said and "breaks 1 of 8 invariants" in said
+
+
+def test_the_command_takes_a_recipe_with_its_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(12)]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f"""
+name = "mine"
+[problems]
+source = "file"
+path = {json.dumps(str(tmp_path / "problems.jsonl"))}
+template_share = 1.0
+dev = 2
+test = 2
+[verify]
+verifier = "exact"
+options = {{ pattern = "#### (.+)" }}
+"""
+    )
+    assert main(["check", str(recipe)]) == 0
+    assert "12 of 12 problems" in capsys.readouterr().out
+
+
+def test_the_command_takes_a_file_of_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text('{"answer": "a"}\n{"answer": "b"}\n')
+    assert main(["check", "exact", "--problems", str(problems)]) == 0
+    assert "2 of 2 problems" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["mth"], "'mth' is neither a verifier nor a recipe; verifiers: exact"),
+        (["nowhere.py:Name"], "there is no file"),
+        (["exact", "--problems", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
+        (["exact", "--option", "patern=x"], "did you mean 'pattern'?"),
+        (["trl"], "does not take the options"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
