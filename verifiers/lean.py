@@ -36,8 +36,8 @@ _WORDS = re.compile(
 )
 _LITERAL = re.compile(r"[\"«»]|'[()\[\]{}⟨⟩]'")
 _CLOSING = {")": "(", "]": "[", "}": "{", "⟩": "⟨"}
-_RESTS = re.compile(r"'FlywheelVerdict\.goal' depends on axioms: \[([^\[\]']*)\]")
-_RESTS_ON_NOTHING = "'FlywheelVerdict.goal' does not depend on any axioms"
+_RESTS = re.compile(r"'flywheel_verdict' depends on axioms: \[([^\[\]]*)\]")
+_RESTS_ON_NOTHING = "'flywheel_verdict' does not depend on any axioms"
 
 
 class Lean:
@@ -99,8 +99,8 @@ class Lean:
         head = "prelude\n" if "prelude" in _imports(theorem) else ""
         loaded = "".join(f"import {module}\n" for module in imports)
         return (
-            f"{head}{loaded}theorem FlywheelVerdict.goal : type_of% @FlywheelStatement.{theorem.name} :="
-            f" @{theorem.name}\n#print axioms FlywheelVerdict.goal\n"
+            f"{head}{loaded}theorem flywheel_verdict : type_of% @_root_.FlywheelStatement.{theorem.name} :="
+            f" @_root_.{theorem.name}\n#print axioms flywheel_verdict\n"
         )
 
     def arguments(self, module: str) -> list[str]:
