@@ -1,0 +1,163 @@
+"""The first program in the sandbox: takes on its bounds, starts the real one, and sees to its end. Runs inside.
+
+Started as `python -I -S -c BOOT`, with the standard library alone. It gives up root, then forks; the child takes on
+limits, Landlock and seccomp and becomes the program, the parent waits for it. The parent also holds one end of a
+leash: when the other end, which only the caller has, is closed, all is killed, so nothing outlives the caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flywheel.verifiers.sandbox import landlock, limits, seccomp, system
+
+BOOT = """
+import sys, types
+place = sys.argv[1]
+for name, path in (("flywheel", []), ("flywheel.verifiers", [place]), ("flywheel.verifiers.sandbox", [place + "/sandbox"])):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = path
+from flywheel.verifiers.sandbox import inside
+inside.main()
+"""
+"""Makes the modules here importable under their own names without `flywheel` itself, which is not in the sandbox."""
+
+
+def pack(config: dict[str, Any], blobs: list[bytes]) -> bytes:
+    """A configuration and the files' contents that go with it, for `main` to read."""
+    head = json.dumps(config).encode()
+    return b"".join([len(head).to_bytes(8, "little"), head, *blobs])
+
+
+def main() -> NoReturn:
+    """Run what the configuration says. Arguments: descriptors of configuration, status and leash."""
+    config_at, status, leash = map(int, sys.argv[2:5])
+    for descriptor in (config_at, status, leash):
+        os.set_inheritable(descriptor, False)
+    with open(config_at, "rb") as stream:
+        config = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        blobs = [stream.read(size) for _, size in config["files"]]
+    try:
+        if config["drop"]:
+            system.drop_user(keep_search=not config["namespaces"])
+        if not config["namespaces"]:
+            system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+        if config["serve"]:
+            from flywheel.verifiers.sandbox import zygote
+
+            zygote.serve(config, status, leash)
+        write_files(Path(config["scratch"]), [name for name, _ in config["files"]], blobs)
+        supervise(config, status, leash)
+    except OSError as error:
+        report(status, {"error": str(error)})
+    os._exit(0)
+
+
+def report(status: int, message: dict[str, Any]) -> None:
+    """One line to the caller."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, json.dumps(message).encode() + b"\n")
+
+
+def write_files(scratch: Path, names: list[str], blobs: list[bytes]) -> None:
+    """The caller's files, below the scratch directory. Raises OSError."""
+    for name, blob in zip(names, blobs, strict=True):
+        path = scratch / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(blob)
+
+
+def supervise(config: dict[str, Any], status: int, leash: int) -> None:
+    """Fork the program, wait for its end or for the leash's, and leave nothing of it."""
+    me = os.getpid()
+    child = os.fork()
+    if child == 0:
+        try:
+            system.die_with_parent(me, signal.SIGKILL)
+            confine(config)
+            os.chdir(config["scratch"])
+            os.closerange(3, status)
+            os.closerange(status + 1, 1 << 16)
+            os.execvpe(config["argv"][0], config["argv"], config["environment"])
+        except (OSError, ValueError) as error:
+            report(status, {"error": f"{config['argv'][0]!r} cannot be started: {error}"})
+        os._exit(127)
+    system.prctl(system.PR_SET_DUMPABLE, 0)  # same uid: keeps the program out of this process's /proc files
+    pidfd = os.pidfd_open(child)
+    ready = select.poll()
+    ready.register(pidfd, select.POLLIN)
+    ready.register(leash, select.POLLIN | select.POLLHUP)
+    ended = any(descriptor == pidfd for descriptor, _ in ready.poll())
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    _, code, usage = os.wait4(child, 0)
+    if not config["namespaces"]:
+        end_all(child)
+    code = os.waitstatus_to_exitcode(code)
+    report(status, {"code": code, "cpu": usage.ru_utime + usage.ru_stime})
+
+
+def confine(config: dict[str, Any], *, ruleset: int | None = None) -> None:
+    """Take on everything that holds this process and its children, in the order that works. Raises OSError."""
+    bounds = limits.Limits(**config["limits"])
+    tasks = 0
+    if config["namespaces"]:
+        if config["drop"]:
+            system.enter_user_namespace()  # to be counted apart from all else that runs as nobody
+    else:
+        os.setsid()
+        tasks = system.tasks_of_this_user() if bounds.processes > 1 else limits.MANY_TASKS
+    limits.apply(bounds, tasks_already=tasks)
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    if config["landlock"]:
+        ruleset = files_ruleset(config) if ruleset is None else ruleset
+        landlock.restrict(ruleset)
+    if config["namespaces"] or config["landlock"]:
+        alone = config["landlock"] and landlock.version() < landlock.SCOPED_SIGNALS
+        seccomp.install(
+            seccomp.Policy(
+                fork=bounds.processes > 1,
+                namespaces=config["namespaces"],
+                only_pid=os.getpid() if alone else None,
+            )
+        )
+
+
+def files_ruleset(config: dict[str, Any]) -> int:
+    """Landlock's rules for a configuration. Raises OSError."""
+    writable = [config["scratch"]] if config["scratch"] else []
+    return landlock.make_ruleset(config["readable"], writable, config["devices"], config["listable"])
+
+
+def end_all(group: int) -> None:
+    """Kill a process group and whatever else has become ours, until nothing is left."""
+    while True:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+        for pid in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.001)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    me, found = os.getpid(), []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[1]) == me:
+                    found.append(int(folder.name))
+    return found
