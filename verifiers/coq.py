@@ -26,6 +26,7 @@ _BEFORE_A_TACTIC = re.compile(r"(?:[-+*{}\s]|\d+(?:\s*[-,]\s*\d+)*\s*:|all\s*:|p
 _NOT_A_TACTIC = re.compile(r"[A-Z#]\w*")
 _STRUCTURAL = frozenset({"Unshelve", "Focus", "Unfocus"})
 _WORDS = re.compile(r"\b(?:admit|give_up|native_compute|bypass_check)\b")
+_FINDLIB = (Path("/etc/ocamlfind.conf"), Path("/etc/ocamlfind.conf.d"))
 _ASSUMED = re.compile(r"([\w'.]+)(?:\s*:.*)?")
 
 
@@ -94,16 +95,21 @@ class Coq:
         )
 
     def arguments(self, module: str) -> list[str]:
-        """No user's rc file, no native compiler, and this folder's modules by their bare names."""
-        return ["-q", "-noglob", "-native-compiler", "no", "-w", "none", "-R", ".", "", module + self.source]
+        """No user's rc file, and this folder's modules by their bare names."""
+        return ["-q", "-noglob", "-w", "none", "-R", ".", "", module + self.source]
 
     def environment(self, libraries: Sequence[Path]) -> dict[str, str]:
         """COQPATH, whose folders hold installed libraries."""
         return {"COQPATH": ":".join(map(str, libraries))} if libraries else {}
 
     def installation(self, command: Path) -> tuple[Path, list[Path]]:
-        """The prefix that the program lies in: `/usr`, or a switch of opam."""
-        return command, [command.parent.parent]
+        """The prefix that the program lies in, such as a switch of opam, and where findlib looks for Coq's plug-ins.
+
+        The sandbox shows the system's own prefixes by itself.
+        """
+        prefix = command.parent.parent
+        folders = [] if prefix.is_relative_to("/usr") or prefix == Path("/") else [prefix]
+        return command, [*folders, *(p for p in _FINDLIB if p.exists())]
 
     def assumptions(self, printed: str) -> list[str] | None:
         """What `Print Assumptions` says: nothing but axioms by name. Whatever else it reports is not read away."""

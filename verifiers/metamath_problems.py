@@ -64,7 +64,7 @@ class Theorem:
     major: Theorem | None = None
 
 
-def make_problems(number: int, seed: int, *, longest_statement: int = 41, longest_proof: int = 400) -> list[Problem]:
+def make_problems(number: int, seed: int, *, longest_statement: int = 41, longest_proof: int = 1000) -> list[Problem]:
     """`number` different theorems, lengths in symbols and labels; the same ones for the same arguments.
 
     Raises ValueError where so many are not found within the lengths.
@@ -76,8 +76,7 @@ def make_problems(number: int, seed: int, *, longest_statement: int = 41, longes
     for _ in range(1000 * number + 1000):
         if len(problems) == number:
             return problems
-        # Towards the younger: what was just found leads to longer proofs than the axioms do.
-        minor, major = (pool[int(len(pool) * random.random() ** 0.5)] for _ in range(2))
+        minor, major = random.choice(pool), random.choice(pool)
         theorem = _detached(minor, major)
         if theorem is None or theorem.statement in seen or _length(theorem.statement) > longest_statement:
             continue

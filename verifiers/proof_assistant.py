@@ -12,6 +12,7 @@ Each runs in the sandbox, without a network, with the installation to read and a
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -149,9 +150,10 @@ class Assistant:
             return Judgement(Outcome.TIMEOUT, 0.0, proof, f"not checked within {self.seconds:g} s")
         if finished.exit_code != 0:
             return wrong(proof, f"it does not prove the statement: {self.language.complaint(finished)}")
-        resting = self.language.assumptions(finished.stdout.decode(errors="replace"))
+        printed = finished.stdout.decode(errors="replace")
+        resting = self.language.assumptions(printed)
         if resting is None or finished.truncated:
-            return wrong(proof, "what it rests on cannot be read")
+            return wrong(proof, f"what it rests on is not only axioms: {' '.join(printed[:1000].split())}")
         foreign = [name for name in resting if not is_allowed(name, allowed, shortened=self.language.shortens)]
         if foreign:
             return wrong(proof, f"it rests on {', '.join(foreign[:5])}")
@@ -214,10 +216,11 @@ class Assistant:
             readable=[*folders, *self.libraries, *self.readable],
             limits=sandbox.Limits(
                 wall_seconds=self.seconds,
-                cpu_seconds=self.seconds,
+                cpu_seconds=math.ceil(self.seconds),
                 memory_bytes=int(self.memory_gib * 2**30),
                 file_bytes=LARGEST_COMPILED,
                 output_bytes=LARGEST_COMPILED,
+                scratch_bytes=4 * LARGEST_COMPILED,
             ),
             environment=self.language.environment(self.libraries),
         )

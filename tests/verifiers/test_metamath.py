@@ -83,8 +83,8 @@ def test_hypotheses_of_other_blocks_and_later_statements_cannot_be_used() -> Non
     assert not proves("|- ps", "gone", before=before)
     assert not proves("|- ph", "wph later", before=before, after=after)
     assert not proves("|- ch", "wch lemma", before=before)  # its own hypothesis is wanted
-    assert proves("|- ch", "given wch lemma", before=before + "given $e |- ps $.") is False  # hypotheses out of order
-    assert proves("|- ch", "wps wch given lemma", before=before + "given $e |- ps $.")
+    assert proves("|- ch", "given wps wch lemma", before=before + " given $e |- ps $.") is False  # not in order
+    assert proves("|- ch", "wps wch given lemma", before=before + " given $e |- ps $.")
 
 
 @pytest.mark.parametrize(
