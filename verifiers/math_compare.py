@@ -83,7 +83,8 @@ class Comparison:
             return False
         if compact(gold) == compact(answer):
             return True
-        for decide in (math_forms.by_words, math_forms.same_form, self.numbers):
+        plain = "=" not in gold and "=" not in answer
+        for decide in (math_forms.by_words, math_forms.same_form, self.numbers) if plain else ():
             decided = decide(gold, answer)
             if decided:
                 return True
@@ -156,7 +157,9 @@ class Comparison:
                 return len(column) == len(parts) and all(
                     self.same(a.text, b, level + 1) for a, b in zip(parts, column, strict=True)
                 )
-        return self.unordered(*(_spread(i) for i in (ours, theirs)), level) if "±" in ours.text + theirs.text else False
+        if "±" in ours.text or "±" in theirs.text:
+            return self.unordered(_opened([ours]), _opened([theirs]), level)
+        return False
 
     def several(self, ours: list[Item], theirs: list[Item], level: int) -> bool:
         ours, theirs = (_records(side) for side in (ours, theirs))
@@ -305,7 +308,8 @@ def unlabelled(text: str, *, trusted: bool = False) -> Item:
     head, found, tail = text.partition("∈")
     if found and _LABEL.fullmatch(head.strip()):
         return Item(compact(head), tail.strip())
-    text = text.partition("≈")[0].strip() or text.partition("≈")[2].strip()
+    head, about, tail = (part.strip() for part in text.partition("≈"))
+    text = tail.partition("≈")[0].strip() if about and (not head or _LABEL.fullmatch(head)) else head
     sides = [s.strip() for s in cut(text, "=")]
     if len(sides) == 1 or not all(sides) or _INEQUALITY.search(text):
         return Item("", text)

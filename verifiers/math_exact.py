@@ -16,7 +16,6 @@ MOST_DIGITS = 1_000
 
 _INTEGER = re.compile(r"-?\d{1,400}")
 _HAS_DIGIT = re.compile(r"\d")
-_NAME = re.compile(r"[A-Za-z](?:_\w)?")
 _TOKEN = re.compile(
     r"\s*([1-9]\d{0,2}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?(?!,\d)|\\times|\\cdot|\\div|[-+*/()×·÷])"
 )
@@ -55,16 +54,10 @@ class NoValue(Exception):
     """The text is a number by its form and has no value; the message says why not."""
 
 
-def assigned(tidied: str) -> str | None:
-    """The name in `x = 5`, or None."""
-    found = re.fullmatch(r"([A-Za-z](?:_\w)?)=[^=<>]*", tidied.replace(" ", ""))
-    return found.group(1) if found else None
-
-
 def read_number(tidied: str) -> Number | None:
     """The number that a tidied text is, with its unit, or None.
 
-    Raises NoValue for a division by zero and for a chain such as `5 + 2 = 8` whose sides differ.
+    Raises NoValue for a division by zero.
     """
     if _INTEGER.fullmatch(tidied):
         return Number(Fraction(int(tidied)))
@@ -72,13 +65,11 @@ def read_number(tidied: str) -> Number | None:
     if len(text) > MOST_DIGITS or not _HAS_DIGIT.search(text):
         word = _IN_WORDS.get(text.lower().replace(" ", "-"))
         return None if word is None else Number(Fraction(word))
-    worked_out = _chain(text)
+    if "=" in text:
+        return None
+    worked_out = arithmetic(text)
     if worked_out is not None:
         return Number(worked_out)
-    if "=" in text:
-        if assigned(text) is None:
-            return None
-        text = text.partition("=")[2].strip()
     sign = 1
     if repeats := _DOTS.fullmatch(text):
         text = f"{repeats.group(1)}\\overline{{{repeats.group(2)}}}"
@@ -102,19 +93,6 @@ def read_number(tidied: str) -> Number | None:
     if money and unit and not same_dimensions(money, unit):
         return None
     return Number(sign * value_of * scale, unit or money)
-
-
-def _chain(text: str) -> Fraction | None:
-    """The value of `5 + 2` or `x = 5 + 2 = 7`, or None where a side is not plain arithmetic."""
-    sides = text.split("=")
-    if len(sides) > 1 and _NAME.fullmatch(sides[0].strip()):
-        del sides[0]
-    values = [arithmetic(side) for side in sides]
-    if None in values:
-        return None
-    if len(set(values)) > 1:
-        raise NoValue("says that unequal values are equal")
-    return values[0]
 
 
 def arithmetic(text: str) -> Fraction | None:

@@ -366,7 +366,10 @@ class _Reader:
         self.take("}")
         self.take("^")
         last = self.script()
-        return (kind, name, first, last, self.product())
+        body = self.product()
+        if symbols(first) or symbols(last) or any(name in s.partition("_")[2] for s in symbols(body)):
+            raise Unreadable(f"{kind} without an end")  # no number of terms, or terms with the index as subscript
+        return (kind, name, first, last, body)
 
     def matrix(self, token: str) -> Node:
         kind = token[token.index("{") + 1 : token.index("}")].rstrip("*")

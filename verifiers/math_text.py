@@ -33,9 +33,18 @@ _PLAIN = (
     ("\\lor", " or "), ("\\vee", " or "), ("∧", " and "), ("∨", " or "), ("\\dots", "…"), ("\\ldots", "…"),
     ("\\cdots", "…"), ("\\operatorname", ""), ("⩽", "≤"), ("⩾", "≥"), ("\\quad", " "), ("\\qquad", " "),
 )  # fmt: skip
-# A command's name ends where its letters end: `\left` is not the beginning of `\leftarrow`.
+
+
+def _spelling(old: str) -> str:
+    """A command's name ends where its letters end (`\\left` is not the beginning of `\\leftarrow`), and a row of a matrix
+    ends in two backslashes (`\\\\ ` is no space)."""
+    if old[0] != "\\":
+        return re.escape(old)
+    return re.escape(old) + r"(?![A-Za-z])" if old[-1].isalpha() else r"(?<!\\)" + re.escape(old)
+
+
 _SPELLINGS = [
-    (old, re.compile(re.escape(old) + (r"(?![A-Za-z])" if old[-1].isalpha() and old[0] == "\\" else "")), new)
+    (old, re.compile(_spelling(old)), new)
     for old, new in sorted(_PLAIN, key=lambda pair: -len(pair[0]))
 ]
 _GLUED = re.compile(r"\\q?quad(?=[A-Za-z])")
