@@ -38,6 +38,8 @@ _NUMBER = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{\w*\*?\}|\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_COMMAND_WORDS = re.compile(r"\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{([^{}]*)\}")
+_FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
 _PERCENT_AFTER = re.compile(r"[\s$)\\]*(?:%|percent\b|pct\b)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _PROSE = frozenset(
@@ -69,6 +71,8 @@ def find_answer(completion: str, *, last_maths: bool = False, last_number: bool 
         found = _last_number(found.text) or found  # "the answer is that Jane has 3 apples"
     if found is None:
         found = _last_unmarked(text, maths=last_maths, number=last_number)
+    if found is not None and found.place == "box" and "nswer" in found.text:
+        found = _says(_COMMAND_WORDS.sub(r" \1 ", found.text)) or found  # `\\boxed{\\text{The answer is } 42}`
     if found is None or len(found.text) > LONGEST_ANSWER or depth(found.text) > DEEPEST:
         return None
     return Found(_plain_commands(found.text), found.place)
@@ -116,6 +120,8 @@ def _final_part(completion: str) -> str:
         text = text.rpartition("</think>")[2]
     elif completion.lstrip()[:7] == "<think>":
         return ""  # cut off while thinking: nothing was answered
+    if "```" in text:
+        text = _FENCE.sub("", text)
     marker = _MARKER.search(text)
     return _EMPHASIS.sub(r"\1", text[: marker.start()] if marker else text)
 

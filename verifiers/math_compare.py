@@ -16,7 +16,7 @@ from flywheel.verifiers import math_forms, math_symbolic
 from flywheel.verifiers.math_exact import NoValue, read_number, same_number
 from flywheel.verifiers.math_parse import Unreadable, parse, symbols
 from flywheel.verifiers.math_sets import real_set, same_set
-from flywheel.verifiers.math_text import bracketed, compact, cut
+from flywheel.verifiers.math_text import bracketed, compact, cut, depths
 from flywheel.verifiers.math_units import split_unit, units_agree
 from flywheel.verifiers.math_value import constant, proportional, same_value
 
@@ -25,7 +25,8 @@ _SET = re.compile(r"[<>≤≥≠∪∩∖∈ℝ∅]")
 _MOST_ITEMS = 40
 _DEEPEST = 8
 _SIGNS = {"±": ("+", "-"), "∓": ("-", "+")}
-_NAME = r"(?:[A-Za-z]|\\(?!frac|sqrt)[a-z]+)(?:_\w+|_\{[^{}]*\})?'*"
+# Possessive, so that no text is read in more than one way.
+_NAME = r"(?:[A-Za-z]|\\(?!frac|sqrt)[a-z]++)(?:_\w++|_\{[^{}]*+\})?'*+"
 _LABEL = re.compile(
     rf"{_NAME}|{_NAME}\^?(?:\{{?-1\}}?)?\([^()]*\)|[A-Z]{{2,}}|[a-z]{{4,}}(?: [a-z]+)*|[A-Z][a-z]+(?: [A-Za-z]+)*"
     r"|\|?(?:\\overline|\\overrightarrow|\\vec|\\widehat|\\vert)?\{?[A-Z]{1,3}\}?\|?|m?(?:\\angle|∠|\\triangle|\\measuredangle)\s*[A-Z]{1,3}"
@@ -223,9 +224,10 @@ class Comparison:
             mine, yours = _spread(ours), _spread(theirs)
             return len(mine) == len(yours) and self.unordered(mine, yours, level)
         if _relation(ours.text) or _relation(theirs.text):
-            return self.relations(gold, answer, ours, theirs, level)
-        if ours.label and theirs.label and not _same_label(ours, theirs):
-            return self.relations(gold, answer, Item("", gold), Item("", answer), level)
+            return self.relations(gold, answer, level)
+        renamed = ours.label != theirs.label and _FUNCTION.fullmatch(ours.label) and _FUNCTION.fullmatch(theirs.label)
+        if ours.label and theirs.label and (renamed or not _same_label(ours, theirs)):
+            return self.relations(gold, answer, level)
         if (gold, answer) != (ours.text, theirs.text):
             return self.same(ours.text, theirs.text, level + 1)
         (mine, our_unit), (yours, their_unit) = split_unit(gold), split_unit(answer)
@@ -253,10 +255,10 @@ class Comparison:
             raise Unjudged(ruling.why)
         return ruling.equal
 
-    def relations(self, gold: str, answer: str, ours: Item, theirs: Item, level: int) -> bool:
+    def relations(self, gold: str, answer: str, level: int) -> bool:
         mine, yours = _sides(gold), _sides(answer)
         if mine is None or yours is None or len(mine[0]) != len(yours[0]):
-            return self._defined(ours, theirs) and self.by_algebra(gold, answer) if mine == yours else False
+            return False
         (our_sides, our_relations), (their_sides, their_relations) = mine, yours
         if len(our_sides) == 2:
             return self.two_sided(our_sides, our_relations[0], their_sides, their_relations[0], level)
@@ -266,9 +268,6 @@ class Comparison:
             ):
                 return True
         return False
-
-    def _defined(self, ours: Item, theirs: Item) -> bool:
-        return bool(ours.text and theirs.text)
 
     def _same_side(self, a: str, b: str, level: int) -> bool:
         return compact(a) == compact(b) or self.same(a, b, level + 1)
@@ -334,8 +333,10 @@ def unlabelled(text: str, *, trusted: bool = False) -> Item:
 
 
 def _chained(sides: list[str]) -> bool:
+    """Whether the sides that speak of the same symbols are equal; what cannot be read is believed."""
     try:
-        return all(same_value(sides[-1], s) for s in sides)
+        wanted = symbols(parse(sides[-1]))
+        return all(same_value(sides[-1], s) for s in sides if symbols(parse(s)) == wanted)
     except Unreadable:
         return True
 
@@ -378,7 +379,11 @@ def _opened(side: list[Item]) -> list[Item]:
     found = bracketed(side[0].text) if len(side) == 1 else None
     if found is None or _kind(found) == "leaf":
         return side
-    return [Item(i.label or side[0].label, i.text) for i in items(found[1])]
+    parts = items(found[1])
+    names = [n.strip() for n in side[0].label.strip("()").split(",")]
+    if len(names) == len(parts) > 1:  # `(x, y) = (1, 2)`
+        return [Item(name, i.text) for name, i in zip(names, parts, strict=True)]
+    return [Item(i.label or side[0].label, i.text) for i in parts]
 
 
 def _records(side: list[Item]) -> list[Item]:
@@ -419,12 +424,12 @@ def _agreeing(ours: set[str], theirs: set[str]) -> bool:
 
 
 def _relation(text: str) -> bool:
-    return "=" in text or _INEQUALITY.search(text) is not None
+    return len(cut(text, "=<>≤≥≠")) > 1
 
 
 def _sides(text: str) -> tuple[list[str], list[str]] | None:
-    relations = re.findall(r"[<>≤≥≠=]", text)
-    sides = [s.strip() for s in re.split(r"[<>≤≥≠=]", text)]
+    relations = [c for c, level in zip(text, depths(text), strict=True) if c in "<>≤≥≠=" and level == 0]
+    sides = cut(text, "<>≤≥≠=")
     return (sides, relations) if relations and all(sides) else None
 
 

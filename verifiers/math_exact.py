@@ -71,7 +71,7 @@ def read_number(tidied: str) -> Number | None:
     if worked_out is not None:
         return Number(worked_out)
     sign = 1
-    if repeats := _DOTS.fullmatch(text):
+    if text.endswith(("...", "…")) and (repeats := _DOTS.fullmatch(text)):
         text = f"{repeats.group(1)}\\overline{{{repeats.group(2)}}}"
     while text[:1] in ("-", "+"):
         sign, text = (-sign if text[0] == "-" else sign), text[1:].lstrip()

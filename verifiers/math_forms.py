@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flywheel.verifiers.math_exact import NoValue, read_number
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z,.' -]*[A-Za-z.!]")
-_CHOICE = re.compile(r"(?:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J]))[.:)]?(?:[\s:.)]+(.*))?", re.DOTALL)
+_CHOICE = re.compile(r"(?i:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J]))[.:)]?(?:[\s:.)]+(.*))?", re.DOTALL)
 _LONE_CHOICE = re.compile(r"\(?([A-J])\)?[.:)]?|\(([a-j])\)")
 _SAME_WORDS = [
     frozenset(("∅", "empty set", "the empty set", "no solution", "no solutions", "no real solution", "no real solutions",
@@ -68,6 +68,8 @@ def by_words(gold: str, answer: str) -> bool | None:
     if (date := read_date(gold)) is not None:
         return read_date(answer) == date
     if len(gold) > 2 and _WORDS.fullmatch(gold) and not _formula(gold):
+        if len(gold) < 5 and not _WORDS.fullmatch(answer):
+            return None  # `xyz` may be a product
         return _plain(gold) == _plain(answer) or (_plain(gold) in _MAYBE and _plain(answer).startswith(_plain(gold) + ","))
     return None
 
@@ -89,7 +91,7 @@ def _synonym(text: str) -> int | None:
 
 def _same_choice(choice: re.Match[str], gold: str, answer: str) -> bool | None:
     letter = (choice.group(1) or choice.group(2)).upper()
-    said = _CHOICE.fullmatch(answer)
+    said = _CHOICE.fullmatch(answer.upper() if len(answer) == 1 else answer)
     if said is None:
         return False if _LONE_CHOICE.fullmatch(answer) is None and choice.group(1) and len(answer) > 3 else None
     return _letter(said) == letter

@@ -46,6 +46,8 @@ class Evaluator:
             return self.function(node[1], node[2:])
         if kind == "neg":
             return self.times(Fraction(-1), self.value(node[1]))
+        if kind == "inverse":
+            return self.over(Fraction(1), self.value(node[1]))
         if kind == "deg":
             return self.times(self.value(node[1]), self.mp.pi / 180)
         values = [self.value(child) for child in node[1:]]

@@ -1,7 +1,7 @@
 """A reader of mathematical expressions in LaTeX and plain text: from text to a tree, by recursive descent.
 
-A node is a tuple: ("num", Fraction), ("sym", name), ("add", a, b, ...), ("mul", a, b, ...), ("div", a, b), ("pow", a, b),
-("neg", a), ("deg", a) for degrees, ("fn", name, arguments...), ("mat", rows) and ("sum" | "prod", name, first, last, body).
+A node is a tuple: ("num", Fraction), ("sym", name), ("add", a, b, ...), ("mul", a, b, ...), ("inverse", a), ("div", a, b),
+("pow", a, b), ("neg", a), ("deg", a) for degrees, ("fn", name, arguments...), ("mat", rows) and ("sum" | "prod", name, first, last, body).
 There is no code in a tree and none is run to make one. What is not understood for certain raises Unreadable, so
 that nothing is judged by a half of itself.
 """
@@ -17,7 +17,8 @@ Node = tuple[Any, ...]
 
 LONGEST = 1_000
 """Characters that are read."""
-DEEPEST = 60
+MOST_TOKENS = 600
+DEEPEST = 40
 """Levels of nesting."""
 
 _FUNCTIONS = frozenset(
@@ -42,6 +43,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+)(?![\d,])")
+_MOST_POSTFIXES = 6
 _STARTS = frozenset("({[|√π∞⟨")
 
 
@@ -54,8 +56,11 @@ def parse(text: str) -> Node:
     """The tree of a tidied text (`math_text.tidy`). Raises Unreadable."""
     if len(text) > LONGEST:
         raise Unreadable(f"{len(text)} characters")
-    reader = _Reader(_tokens(text))
-    tree = reader.expression(0)
+    tokens = _tokens(text)
+    if len(tokens) > MOST_TOKENS:
+        raise Unreadable(f"{len(tokens)} tokens")
+    reader = _Reader(tokens)
+    tree = reader.expression()
     if reader.at < len(reader.tokens) - 1:
         raise Unreadable(f"{reader.peek()!r}")
     return tree
@@ -105,16 +110,17 @@ class _Reader:
 
     # -- sums and products --------------------------------------------------------------------------
 
-    def expression(self, level: int) -> Node:
+    def deeper(self) -> None:
         self.depth += 1
         if self.depth > DEEPEST:
             raise Unreadable("too deep a nesting")
+
+    def expression(self) -> Node:
         terms = [self.signed(self.product)]
         while self.peek() in ("+", "-"):
             negative = self.take() == "-"
             term = self.signed(self.product)
             terms.append(("neg", term) if negative else term)
-        self.depth -= 1
         return terms[0] if len(terms) == 1 else ("add", *terms)
 
     def signed(self, read: Any) -> Node:
@@ -125,21 +131,23 @@ class _Reader:
         return ("neg", node) if negative else node
 
     def product(self) -> Node:
-        node = self.factor()
-        previous_is_number = node[0] == "num"
+        factors = [self.factor()]
         while True:
             token = self.peek()
             if token in ("*", "·", "×"):
                 self.take()
-                node = ("mul", node, self.signed(self.factor))
+                factors.append(self.signed(self.factor))
             elif token in ("/", "÷"):
                 self.take()
-                node = ("div", node, self.signed(self.factor))
-            elif self.starts_factor(token) and not (previous_is_number and token[0] in "0123456789."):
-                node = ("mul", node, self.factor())
+                factors.append(("inverse", self.signed(self.factor)))
+            elif self.starts_factor(token) and not (token[0] in "0123456789." and self.after_digit()):
+                factors.append(self.factor())
             else:
-                return node
-            previous_is_number = self.tokens[self.at - 1][:1].isdigit()
+                return factors[0] if len(factors) == 1 else ("mul", *factors)
+
+    def after_digit(self) -> bool:
+        """Whether the last token was a number, so that another one is no factor of it (`12 12`)."""
+        return self.tokens[self.at - 1][:1].isdigit()
 
     def starts_factor(self, token: str) -> bool:
         if token == "|":
@@ -150,35 +158,36 @@ class _Reader:
 
     def factor(self) -> Node:
         node = self.atom()
-        while True:
+        for _ in range(_MOST_POSTFIXES):
             token = self.peek()
             if token == "^":
                 self.take()
                 if self.peek() in ("T", "\\top") and node[0] == "mat":
                     self.take()
                     node = ("fn", "transpose", node)
-                    continue
-                node = ("pow", node, self.script())
-            elif token == "!":
+                else:
+                    node = ("pow", node, self.script())
+            elif token == "!" and self.tokens[self.at + 1] != "!":
                 self.take()
-                if self.peek() == "!":
-                    raise Unreadable("'!!'")
                 node = ("fn", "factorial", node)
             elif token == "%":
                 self.take()
-                node = ("div", node, ("num", Fraction(100)))
+                node = ("mul", node, ("num", Fraction(1, 100)))
             elif token == "°":
                 self.take()
                 node = ("deg", node)
             else:
                 return node
+        raise Unreadable(f"{self.peek()!r}")
 
     def script(self) -> Node:
+        self.deeper()
         if self.peek() in ("-", "+"):
-            return self.signed(self.script)
-        if self.peek() == "{":
-            return self.group("{", "}")
-        return self.power_of_atom(self.atom())
+            node = self.signed(self.script)
+        else:
+            node = self.group("{", "}") if self.peek() == "{" else self.power_of_atom(self.atom())
+        self.depth -= 1
+        return node
 
     def power_of_atom(self, node: Node) -> Node:
         if self.peek() == "^":
@@ -189,6 +198,12 @@ class _Reader:
     # -- atoms --------------------------------------------------------------------------------------
 
     def atom(self) -> Node:
+        self.deeper()
+        node = self.plain_atom()
+        self.depth -= 1
+        return node
+
+    def plain_atom(self) -> Node:
         token = self.take()
         if token[0] in "0123456789.":
             return self.number(token)
@@ -197,7 +212,7 @@ class _Reader:
             return self.group(token, {"(": ")", "[": "]", "{": "}"}[token])
         if token == "|":
             self.bars += 1
-            inside = self.expression(0)
+            inside = self.expression()
             self.take("|")
             self.bars -= 1
             return ("fn", "abs", inside)
@@ -238,7 +253,7 @@ class _Reader:
     def group(self, opening: str, closing: str) -> Node:
         self.take(opening)
         bars, self.bars = self.bars, 0
-        node = self.expression(0)
+        node = self.expression()
         self.bars = bars
         self.take(closing)
         return node
@@ -306,16 +321,13 @@ class _Reader:
 
     def function_argument(self) -> Node:
         if self.peek() in ("(", "{", "[", "|"):
-            return self.factor_without_power()
+            return self.atom()
         parts = [self.signed(self.factor)]
         while self.starts_factor(self.peek()) and not self.is_function(self.peek()):
             if self.peek()[:1].isdigit() and parts[-1][0] == "num":
                 break
             parts.append(self.factor())
         return parts[0] if len(parts) == 1 else ("mul", *parts)
-
-    def factor_without_power(self) -> Node:
-        return self.atom()
 
     def is_function(self, token: str) -> bool:
         name = token.removeprefix("\\")
@@ -326,10 +338,10 @@ class _Reader:
         closing = {"(": ")", "{": "}", "[": "]", "\\{": "\\}"}.get(opening)
         if closing is None:
             raise Unreadable(f"{opening!r} after {name}")
-        arguments = [self.expression(0)]
+        arguments = [self.expression()]
         while self.peek() == ",":
             self.take()
-            arguments.append(self.expression(0))
+            arguments.append(self.expression())
         self.take(closing)
         return ("fn", name, *arguments)
 
@@ -346,7 +358,7 @@ class _Reader:
             self.take("}")
             return self.symbol(f"\\{name}{{{inner}}}")
         if name in ("lfloor", "lceil"):
-            inside = self.expression(0)
+            inside = self.expression()
             self.take("\\rfloor" if name == "lfloor" else "\\rceil")
             return ("fn", "floor" if name == "lfloor" else "ceil", inside)
         if name in ("sum", "prod"):
@@ -362,7 +374,7 @@ class _Reader:
         self.take("{")
         name = self.take()
         self.take("=")
-        first = self.expression(0)
+        first = self.expression()
         self.take("}")
         self.take("^")
         last = self.script()
@@ -378,7 +390,7 @@ class _Reader:
         bars, self.bars = self.bars, 0
         rows: list[list[Node]] = [[]]
         while not self.peek().startswith("\\end"):
-            rows[-1].append(self.expression(0))
+            rows[-1].append(self.expression())
             if self.peek() == "&":
                 self.take()
             elif self.peek() == "\\\\":

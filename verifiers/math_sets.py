@@ -79,6 +79,8 @@ def real_set(text: str) -> RealSet | None:
         return RealSet(lambda _: True, ())
     if text == "∅" or re.fullmatch(r"\\\{\s*\\?\}", text):
         return RealSet(lambda _: False, ())
+    if bracketed(text) is not None:
+        return _brackets(text)
     head, found, tail = text.partition("∈")
     if found:
         if not _NAME.fullmatch(head.strip()) or "∈" in tail:
@@ -93,9 +95,7 @@ def real_set(text: str) -> RealSet | None:
         return _combined(parts, _both if re.search(r"\band\b", text) else _union)
     if len(parts := cut(text, ",;")) > 1:
         return _listed(parts)
-    if _RELATION.search(text):
-        return _condition(text)
-    return _brackets(text)
+    return _condition(text) if _RELATION.search(text) else None
 
 
 def _combined(parts: list[str], combine: Callable[[RealSet, RealSet], RealSet]) -> RealSet | None:

@@ -80,6 +80,7 @@ def tidy(text: str) -> str:
         if "\\" not in tidied:
             break
         tidied = _WRAPPED.sub(lambda m: f" {m.group(1).strip()} ", tidied)
+    tidied = tidied.replace(" ^", "^")
     tidied = _SUBSCRIPT.sub(lambda m: f"_{m.group(1)}" if len(m.group(1)) < 2 else m.group(), tidied)
     return _ENDS.sub("", " ".join(tidied.split())).strip().lstrip(",;:").strip()
 
