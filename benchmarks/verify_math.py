@@ -2,10 +2,10 @@
 
     python benchmarks/verify_math.py [--data FOLDER] [--workers 2] [--rows 2000]
 
-Three sets of rows: grade-school answers (`gsm8k_test.jsonl`), competition answers (`math500_test.jsonl`), and math-verify's
-own test suite (`math_cases_mathverify.jsonl`), read from --data or the folder in FLYWHEEL_DATA. Where a file is not there,
-rows of the same kind are made up and the table says so. Each reference is met by a right completion and, from another row,
-a wrong one. math-verify runs in this process as its users call it, `verify(parse(gold), parse(completion))`, and is
+Three sets of rows: grade-school answers (`gsm8k_test.jsonl`), competition answers (`math500_test.jsonl`), and
+math-verify's own test suite (`math_cases_mathverify.jsonl`), read from --data or the folder in FLYWHEEL_DATA. Where a
+file is not there, rows of the same kind are made up and the table says so. Each reference is met by a right completion
+and, from another row, a wrong one. math-verify runs in this process as its users call it, `verify(parse(gold), parse(completion))`, and is
 loaded before the clock starts; ours runs in the pool that a run uses, with its start outside the clock as well. A
 second figure calls our verifier in this process.
 """
@@ -44,9 +44,8 @@ def main() -> None:
         alone, _ = _timed(_ours(), rows)
         pooled, our_verdicts = _pool(rows, options.workers)
         agree = sum(a == b for a, b in zip(their_verdicts, our_verdicts, strict=True)) / len(rows)
-        print(
-            f"{title:32} {len(rows):5} {direct:10.0f}/s {alone:11.0f}/s {pooled:9.0f}/s {pooled / direct:6.1f}x   {agree:.1%}"
-        )
+        rates = f"{direct:10.0f}/s {alone:11.0f}/s {pooled:9.0f}/s {pooled / direct:6.1f}x"
+        print(f"{title:32} {len(rows):5} {rates}   {agree:.1%}")
 
 
 def _timed(verify: Callable[[str, str], bool], rows: list[Row]) -> tuple[float, list[bool]]:
@@ -70,16 +69,24 @@ def _ours() -> Callable[[str, str], bool]:
 
 def _pool(rows: list[Row], workers: int) -> tuple[float, list[bool]]:
     problems = [Problem(f"p{i}", "", gold) for i, (gold, _) in enumerate(rows)]
-    samples = [Sample(f"s{i}", f"p{i}", 0, 0, 0, text, "stop", 1, 1.0, "", "policy") for i, (_, text) in enumerate(rows)]
+    samples = [
+        Sample(f"s{i}", f"p{i}", 0, 0, 0, text, "stop", 1, 1.0, "", "policy") for i, (_, text) in enumerate(rows)
+    ]
     section = VerifySection(verifier="math", options={"last_number": True, "last_maths": True}, workers=workers)
     with VerifierPool(section) as pool:
         warm = [Problem("w", "", "\\int_0^1 x dx")]
-        loads = [Sample(f"w{i}", "w", 0, 0, 0, "\\boxed{0.5}", "stop", 1, 1.0, "", "policy") for i in range(4 * workers)]
+        loads = [
+            Sample(f"w{i}", "w", 0, 0, 0, "\\boxed{0.5}", "stop", 1, 1.0, "", "policy") for i in range(4 * workers)
+        ]
         pool.submit(warm, loads).result()
         start = time.perf_counter()
         verdicts = pool.submit(problems, samples).result()
         rate = len(rows) / (time.perf_counter() - start)
     return rate, [v.outcome == "correct" for v in verdicts]
+
+
+def _sample(name: str, problem: str, text: str) -> Sample:
+    return Sample(name, problem, 0, 0, 0, text, "stop", 1, 1.0, "", "policy")
 
 
 # -- rows -------------------------------------------------------------------------------------------

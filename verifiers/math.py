@@ -1,8 +1,8 @@
 """`math`: whether a completion's final answer equals the reference answer, as mathematics and not as text.
 
-A strict extractor finds the answer. Equal text, exact numbers, and structure (lists, sets, tuples, intervals, equations,
-matrices) decide what they can; values are compared as exact fractions, or worked out to 50 digits and more, at points
-where there are free symbols. Only what our own reader does not know goes to sympy through math-verify, behind
+A strict extractor finds the answer. Equal text, exact numbers, and structure (lists, sets, tuples, intervals,
+equations, matrices) decide what they can; values are compared as exact fractions, or worked out to 50 digits and more,
+at several points where there are free symbols. Only what our own reader does not know goes to sympy through math-verify, behind
 vetoes for what that is known to call equal and is not. Nothing that a model wrote is ever evaluated as code.
 """
 
@@ -49,8 +49,8 @@ class Math:
     """What several references, a list in the problem's `meta["answers"]`, mean: one of them is right (`any`), or the
     answer is a list of them all, in any order (`all`)."""
     algebra: bool = True
-    """Whether what our own reader does not know (integrals, limits) goes to sympy. The work there has no bound of its own
-    and wants a worker that can be killed, which `flywheel.verify` gives it; without, every check is over in well under a second."""
+    """Whether what our own reader does not know (integrals, limits) goes to sympy. The work there has no bound of its
+    own and wants a worker that can be killed, as `flywheel.verify` gives it. Without it every check is bounded."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tolerance < 1.0:
@@ -72,7 +72,11 @@ class Math:
         if found is None or not found.text.strip():
             return Judgement(Outcome.NO_ANSWER, 0.0, None, "the completion marks no answer")
         answers = problem.meta.get("answers") if problem.meta else None
-        golds = [str(a) for a in answers] if isinstance(answers, Sequence) and answers and not isinstance(answers, str) else []
+        golds = (
+            [str(a) for a in answers]
+            if isinstance(answers, Sequence) and answers and not isinstance(answers, str)
+            else []
+        )
         return self._judge(golds or [problem.answer], found.text)
 
     def _judge(self, references: list[str], answer: str) -> Judgement:
@@ -95,6 +99,14 @@ class Math:
             except Unjudged as error:
                 return _error(str(error))
         return Judgement(Outcome.WRONG, 0.0, answer, why)
+
+
+def _references(problem: Problem) -> list[str]:
+    """The problem's reference answers: the list in `meta["answers"]` where there is one, else its `answer` alone."""
+    answers = problem.meta.get("answers") if problem.meta else None
+    if isinstance(answers, Sequence) and not isinstance(answers, str) and answers:
+        return [str(a) for a in answers]
+    return [problem.answer]
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 """From a completion to its answer: a strict order, and caps on what is looked at. Text only, nothing is evaluated.
 
-1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a "final
-answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only number.
+1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
+"final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only number.
 5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
 And only where a recipe asks for it: 7. the last `$x$`, 8. the last number.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LONGEST_ANSWER = 1_000
 """Characters; what is longer is no answer."""
@@ -24,11 +24,13 @@ _EMPHASIS = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _HASHES = re.compile(r"^\s*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAYS = re.compile(
-    r"(\bfinal\s+)?\banswers?\b(?:[ \t]+(?:is|are|was|equals|would be|should be|must be)\b[ \t]*:?|[ \t]*[:=]|(?=[ \t]*(?:\$|\\[(\[])))\s*",
+    r"(\bfinal\s+)?\banswers?\b(?:[ \t]+(?:is|are|was|equals|would be|should be|must be)\b[ \t]*:?|[ \t]*[:=]"
+    r"|(?=[ \t]*(?:\$|\\[(\[])))\s*",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(r"\b(?:not|no|never|cannot|neither|nor|wrong|incorrect)\b|n't\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|,?\s(?:because|since)\b")
+_BARE_BOX = re.compile(r"\\(boxed|fbox)\s+(-?\d[\d.,]*\d|\d|[A-Za-z])(?![\w{])")
 _MATHS = re.compile(
     r"\$\$(.{1,1000}?)\$\$|\$([^$\n]{1,1000}?)\$|\\\[(.{1,1000}?)\\\]|\\\(([^\n]{1,1000}?)\\\)", re.DOTALL
 )
@@ -53,11 +55,15 @@ _OPENING_WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer's text and where it stood: box, hashes, says, whole, maths or number; and where in the text it ends."""
+    """An answer's text and where it stood: box, hashes, says, whole, maths or number.
+
+    `end` is where in the completion it ends, `percent` whether "%" or "percent" follows a box.
+    """
 
     text: str
     place: str
     end: int = 0
+    percent: bool = False
 
 
 def find_answer(completion: str, *, last_maths: bool = False, last_number: bool = False) -> Found | None:
@@ -75,7 +81,7 @@ def find_answer(completion: str, *, last_maths: bool = False, last_number: bool 
         found = _says(_COMMAND_WORDS.sub(r" \1 ", found.text)) or found  # `\\boxed{\\text{The answer is } 42}`
     if found is None or len(found.text) > LONGEST_ANSWER or depth(found.text) > DEEPEST:
         return None
-    return Found(_plain_commands(found.text), found.place)
+    return replace(found, text=_plain_commands(found.text))
 
 
 def reference_text(answer: str) -> str:
@@ -122,6 +128,7 @@ def _final_part(completion: str) -> str:
         return ""  # cut off while thinking: nothing was answered
     if "```" in text:
         text = _FENCE.sub("", text)
+    text = _BARE_BOX.sub(r"\\\1{\2}", text) if "\\boxed " in text or "\\fbox " in text else text
     marker = _MARKER.search(text)
     return _EMPHASIS.sub(r"\1", text[: marker.start()] if marker else text)
 
@@ -135,8 +142,8 @@ def _boxed(text: str) -> Found | None:
         if not _joined(text[box[2] : group[0][0]]):
             break
         group.insert(0, box)
-    percent = "\\%" if _PERCENT_AFTER.match(text, group[-1][2]) and "%" not in group[-1][1] else ""
-    return Found(", ".join(inner.strip() for _, inner, _ in group) + percent, "box", group[-1][2])
+    percent = bool(_PERCENT_AFTER.match(text, group[-1][2])) and "%" not in group[-1][1]
+    return Found(", ".join(inner.strip() for _, inner, _ in group), "box", group[-1][2], percent)
 
 
 def _balanced_boxes(text: str) -> list[tuple[int, str, int]]:
@@ -176,8 +183,8 @@ def _says(text: str, start: int = 0) -> Found | None:
     rest = text[said.end() : said.end() + LONGEST_ANSWER]
     maths = _MATHS.match(rest)
     end = _SENTENCE_END.search(rest, maths.end() if maths else 0)
-    answer = rest[: end.start()] if end else rest
-    if not answer.strip():
+    answer = (rest[: end.start()] if end else rest).replace('\\"', "").strip(' "“”')
+    if not answer:
         return None
     bare = strip_dollars(answer)
     return Found(_only_number(answer) or bare if _is_prose(bare) else bare, "says", said.end())

@@ -29,7 +29,7 @@ _COMMA_DECIMAL = re.compile(r"(?:(0),(\d+)|(\d+),(\d{2}|\d{4,}))(?![\d,])")
 _LATEX_FRACTION = re.compile(r"(\d+)?\s*\\frac\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))")
 _FRACTION = re.compile(r"(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)|\((\d+)\)\s*/\s*\((\d+)\)")
 
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _UNIT_WORDS = re.compile(r"\s*([A-Za-z°$€£¢%]+(?:[ /·-]+[A-Za-z]+(?:\^\{?-?[1-3]\}?)?){0,4}(?:\^\{?-?[1-3]\}?)?)\.?\s*")
 _SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
 eighteen nineteen""".split()  # noqa: SIM905 - a list would fill the screen
@@ -37,9 +37,13 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa:
 _IN_WORDS = {w: n for n, w in enumerate(_SMALL)} | {
     f"{tens}{'-' + _SMALL[n] if n else ''}": 10 * t + n for t, tens in enumerate(_TENS, 2) for n in range(10)
 }
-_EUROPEAN = re.compile(r"(\d{1,3}(?:[. ']\d{3})+),(\d{1,2}|\d{4,})(?!\d)|(\d{1,3}(?:\.\d{3}){2,})(?![\d.,])|(\d{1,3}(?:'\d{3})+)(?![\d'])")
+_EUROPEAN = re.compile(
+    r"(\d{1,3}(?:[. ']\d{3})+),(\d{1,2}|\d{4,})(?!\d)|(\d{1,3}(?:\.\d{3}){2,})(?![\d.,])|(\d{1,3}(?:'\d{3})+)(?![\d'])"
+)
 _DOTS = re.compile(r"(-?\d*\.\d*?)(\d{1,6}?)\2{2,}(?:\.\.\.|…)")
-_REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{(\d{1,400})\}|\((\d{1,400})\)|\\(?:overline|bar|dot)\s*(\d))(?![\d(])")
+_REPEATING = re.compile(
+    r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{(\d{1,400})\}|\((\d{1,400})\)|\\(?:overline|bar|dot)\s*(\d))(?![\d(])"
+)
 
 
 @dataclass(frozen=True, slots=True)

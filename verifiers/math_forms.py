@@ -9,7 +9,9 @@ from typing import NamedTuple
 from flywheel.verifiers.math_exact import NoValue, read_number
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z,.' -]*[A-Za-z.!]")
-_CHOICE = re.compile(r"(?i:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J]))[.:)]?(?:[\s:.)]+(.*))?", re.DOTALL)
+_CHOICE = re.compile(
+    r"(?i:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J]))[.:)]?(?:[\s:.)]+(.*))?", re.DOTALL
+)
 _LONE_CHOICE = re.compile(r"\(?([A-J])\)?[.:)]?|\(([a-j])\)")
 _SAME_WORDS = [
     frozenset(("∅", "empty set", "the empty set", "no solution", "no solutions", "no real solution", "no real solutions",
@@ -25,7 +27,9 @@ _SYNONYM = {word: number for number, group in enumerate(_SAME_WORDS) for word in
 _MONTHS = "january february march april may june july august september october november december".split()  # noqa: SIM905
 _MONTH = r"(" + "|".join(f"{m[:3]}(?:{m[3:]})?" if len(m) > 3 else m for m in _MONTHS) + r")\.?"
 _DATES = [
-    re.compile(rf"(?:\w+day,?\s+)?{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s*(?P<year>\d{{4}}))?", re.IGNORECASE),
+    re.compile(
+        rf"(?:\w+day,?\s+)?{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s*(?P<year>\d{{4}}))?", re.IGNORECASE
+    ),
     re.compile(
         rf"(?:\w+day,?\s+)?(?:the\s+)?(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:,?\s*(?P<year>\d{{4}}))?",
         re.IGNORECASE,
@@ -33,11 +37,14 @@ _DATES = [
 ]
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s*(?:([ap])\s*\.?\s*m\b\.?)?", re.IGNORECASE)
 _RATIO = re.compile(r"\d[\d.]*(?:\s*:\s*\d[\d.]*)+")
-_BASE = re.compile(r"([0-9A-Za-z.]+)_\{?\s*\(?(\d{1,2}|[a-z]+)\)?\s*\}?|([0-9A-Z.]+)\s*\(?\s*(?:in )?base[ -]*(\d{1,2}|[a-z]+)\)?")
+_BASE = re.compile(
+    r"([0-9A-Za-z.]+)_\{?\s*\(?(\d{1,2}|[a-z]+)\)?\s*\}?|([0-9A-Z.]+)\s*\(?\s*(?:in )?base[ -]*(\d{1,2}|[a-z]+)\)?"
+)
 _BASES = {
     w: i
     for i, w in enumerate(
-        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(), 2  # noqa: SIM905
+        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(),
+        2,  # noqa: SIM905
     )
 }
 _RESIDUE = re.compile(
@@ -61,7 +68,7 @@ def by_words(gold: str, answer: str) -> bool | None:
     if lettered:
         letter, text = lettered.group(1) or lettered.group(3), lettered.group(2) or lettered.group(4)
         said = _CHOICE.fullmatch(answer)
-        return said is not None and _letter(said) == letter or _plain(answer) == _plain(text)
+        return (said is not None and _letter(said) == letter) or _plain(answer) == _plain(text)
     ours, theirs = _synonym(gold), _synonym(answer)
     if ours is not None and theirs is not None:
         return ours == theirs
@@ -70,7 +77,9 @@ def by_words(gold: str, answer: str) -> bool | None:
     if len(gold) > 2 and _WORDS.fullmatch(gold) and not _formula(gold):
         if len(gold) < 5 and not _WORDS.fullmatch(answer):
             return None  # `xyz` may be a product
-        return _plain(gold) == _plain(answer) or (_plain(gold) in _MAYBE and _plain(answer).startswith(_plain(gold) + ","))
+        return _plain(gold) == _plain(answer) or (
+            _plain(gold) in _MAYBE and _plain(answer).startswith(_plain(gold) + ",")
+        )
     return None
 
 
@@ -78,7 +87,10 @@ _MAYBE = ("yes", "no", "true", "false")
 
 
 def _formula(text: str) -> bool:
-    return read_number(text) is not None or re.fullmatch(r"(?:[a-z]{1,2}|pi|sqrt|sin|cos|tan|log|ln)(?:\s.*)?", text) is not None
+    return (
+        read_number(text) is not None
+        or re.fullmatch(r"(?:[a-z]{1,2}|pi|sqrt|sin|cos|tan|log|ln)(?:\s.*)?", text) is not None
+    )
 
 
 def _plain(text: str) -> str:
@@ -126,7 +138,11 @@ def read_form(text: str) -> Form | None:
     if ("_" in text or "base" in text) and (based := _BASE.fullmatch(text)):
         digits, base = based.group(1) or based.group(3), based.group(2) or based.group(4)
         number = int(base) if base.isdigit() else _BASES.get(base)
-        if number is not None and re.match(r"[0-9A-F]*\d[0-9A-F]*|[A-F]+$", digits.upper()) and (digits[0].isdigit() or number > 10):
+        if (
+            number is not None
+            and re.match(r"[0-9A-F]*\d[0-9A-F]*|[A-F]+$", digits.upper())
+            and (digits[0].isdigit() or number > 10)
+        ):
             return Form("base", (digits.upper().lstrip("0"), number))
     return None
 

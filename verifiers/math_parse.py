@@ -1,17 +1,28 @@
 """A reader of mathematical expressions in LaTeX and plain text: from text to a tree, by recursive descent.
 
-A node is a tuple: ("num", Fraction), ("sym", name), ("add", a, b, ...), ("mul", a, b, ...), ("inverse", a), ("div", a, b),
-("pow", a, b), ("neg", a), ("deg", a) for degrees, ("fn", name, arguments...), ("mat", rows) and ("sum" | "prod", name, first, last, body).
+A node is a tuple: ("num", Fraction), ("sym", name), ("add", a, b, ...), ("mul", a, b, ...), ("inverse", a),
+("div", a, b), ("pow", a, b), ("neg", a), ("deg", a) for degrees, ("fn", name, arguments...), ("mat", rows), and
+("sum", name, first, last, body) or ("prod", ...).
 There is no code in a tree and none is run to make one. What is not understood for certain raises Unreadable, so
 that nothing is judged by a half of itself.
 """
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
+
+from flywheel.verifiers.math_tokens import (
+    CONSTANTS,
+    ENVIRONMENTS,
+    FUNCTIONS,
+    GREEK,
+    OF_MANY,
+    OTHER_NAMES,
+    WRAPPERS,
+    tokens_of,
+)
 
 Node = tuple[Any, ...]
 
@@ -21,28 +32,6 @@ MOST_TOKENS = 600
 DEEPEST = 40
 """Levels of nesting."""
 
-_FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp lg arccot arcsec arccsc abs".split()  # noqa: SIM905
-)
-_MANY = frozenset(("max", "min", "gcd", "lcm"))
-_WORDS = {
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "sgn": "sgn", "floor": "floor", "ceil": "ceil", "cbrt": "cbrt",
-}  # fmt: skip
-_CONSTANTS = {"π": "π", "pi": "π", "∞": "∞", "infinity": "∞", "infty": "∞", "inf": "∞", "oo": "∞"}
-_GREEK = frozenset(
-    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi
-    varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar""".split()  # noqa: SIM905
-)
-_WRAPPERS = frozenset(("mathcal", "mathbb", "hat", "bar", "tilde", "vec", "overrightarrow", "mathscr", "mathfrak"))
-_ENVIRONMENTS = frozenset(("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "smallmatrix", "array"))
-_TOKEN = re.compile(
-    r"\s*(?:(\d+(?:\.\d+)?(?:[eE][-+]?\d{1,4}(?![A-Za-z\d]))?|\.\d+)"
-    r"|(\\begin\s*\{[a-zA-Z]+\*?\}(?:\s*\{[clr|@{} ]*\})?|\\end\s*\{[a-zA-Z]+\*?\}|\\[A-Za-z]+|\\\\|\\[{}|])"
-    r"|((?:arc|a)?(?:sin|cos|tan|cot|sec|csc)h?|ln|log|exp|sqrt|cbrt|infinity|infty|pi|abs|max|min|gcd|lcm|floor|ceil)(?![a-z])"
-    r"|([A-Za-zα-ωΑ-Ω])|(.))",
-    re.DOTALL,
-)
-_THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:,\d{3})+)(?![\d,])")
 _MOST_POSTFIXES = 6
 _STARTS = frozenset("({[|√π∞⟨")
 
@@ -56,7 +45,7 @@ def parse(text: str) -> Node:
     """The tree of a tidied text (`math_text.tidy`). Raises Unreadable."""
     if len(text) > LONGEST:
         raise Unreadable(f"{len(text)} characters")
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     if len(tokens) > MOST_TOKENS:
         raise Unreadable(f"{len(tokens)} tokens")
     reader = _Reader(tokens)
@@ -77,18 +66,6 @@ def symbols(node: Node) -> frozenset[str]:
     if node[0] == "mat":
         return frozenset[str]().union(*(symbols(entry) for row in node[1] for entry in row))
     return frozenset[str]().union(*(symbols(child) for child in node[1:] if isinstance(child, tuple)))
-
-
-def _tokens(text: str) -> list[str]:
-    text = _THOUSANDS.sub(lambda m: m.group(1) + m.group(2).replace(",", ""), text)
-    found = []
-    position, end = 0, len(text.rstrip())
-    while position < end:
-        match = _TOKEN.match(text, position)
-        assert match is not None  # the last alternative takes any character
-        found.append(match.group(match.lastindex or 5))
-        position = match.end()
-    return [*found, ""]
 
 
 class _Reader:
@@ -219,11 +196,11 @@ class _Reader:
         name = token.removeprefix("\\")
         if token == "√" or name in ("sqrt", "cbrt"):
             return self.root(cube=name == "cbrt")
-        if name in _CONSTANTS:
-            return ("sym", _CONSTANTS[name])
-        if name in _FUNCTIONS or name in _WORDS:
-            return self.function(_WORDS.get(name, name))
-        if name in _MANY:
+        if name in CONSTANTS:
+            return ("sym", CONSTANTS[name])
+        if name in FUNCTIONS or name in OTHER_NAMES:
+            return self.function(OTHER_NAMES.get(name, name))
+        if name in OF_MANY:
             return self.many(name)
         if token.startswith("\\"):
             return self.command(token, name)
@@ -331,7 +308,7 @@ class _Reader:
 
     def is_function(self, token: str) -> bool:
         name = token.removeprefix("\\")
-        return name in _FUNCTIONS or name in _WORDS or name in _MANY
+        return name in FUNCTIONS or name in OTHER_NAMES or name in OF_MANY
 
     def many(self, name: str) -> Node:
         opening = self.take()
@@ -350,9 +327,9 @@ class _Reader:
             return ("div", self.argument(), self.argument())
         if name == "binom":
             return ("fn", "binomial", self.argument(), self.argument())
-        if name in _GREEK:
+        if name in GREEK:
             return self.symbol("\\" + name)
-        if name in _WRAPPERS:
+        if name in WRAPPERS:
             self.take("{")
             inner = self.take()
             self.take("}")
@@ -385,7 +362,7 @@ class _Reader:
 
     def matrix(self, token: str) -> Node:
         kind = token[token.index("{") + 1 : token.index("}")].rstrip("*")
-        if kind not in _ENVIRONMENTS:
+        if kind not in ENVIRONMENTS:
             raise Unreadable(f"{token!r}")
         bars, self.bars = self.bars, 0
         rows: list[list[Node]] = [[]]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from flywheel.verifiers.math_exact import NoValue
-from flywheel.verifiers.math_parse import Unreadable, parse, symbols
+from flywheel.verifiers.math_parse import parse, symbols
 from flywheel.verifiers.math_text import bracketed, cut
 from flywheel.verifiers.math_value import compare, constant, value_with
 
@@ -26,14 +27,16 @@ _HOLDS: dict[str, Callable[[int], bool]] = {
     "≠": lambda c: c != 0, "=": lambda c: c == 0,
 }  # fmt: skip
 _GRID = [Fraction(n, 2) for n in range(-41, 42)] + [Fraction(n) for n in (-1000, -100, -60, -30, 30, 60, 100, 1000)]
-_REALS = re.compile(r"ℝ|(?:all|any|the) real (?:number|value)s?|all reals?|reals|(?:the set of )?all real numbers", re.IGNORECASE)
+_REALS = re.compile(
+    r"ℝ|(?:all|any|the) real (?:number|value)s?|all reals?|reals|(?:the set of )?all real numbers", re.IGNORECASE
+)
 _NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_\w|_\{\w+\})?(?:\([A-Za-z]\))?")
 _MOST_PARTS = 40
 
 
 @dataclass(frozen=True)
 class RealSet:
-    """`holds` says whether a number belongs; `ends` are the numbers at which that may change; `name` is the variable."""
+    """`holds` says whether a number belongs, `ends` are the numbers at which that may change, `name` is the variable."""
 
     holds: Callable[[Any], bool]
     ends: tuple[Any, ...]
@@ -51,7 +54,7 @@ def same_set(gold: RealSet, answer: RealSet) -> bool:
         if not ordered or compare(ordered[-1], end):
             ordered.append(end)
     points = list(ordered)
-    points += [_middle(a, b) for a, b in zip(ordered, ordered[1:], strict=False)]
+    points += [_middle(a, b) for a, b in pairwise(ordered)]
     points += [_middle(ordered[0], None), _middle(None, ordered[-1])] if ordered else [Fraction(0)]
     if not (gold.written_out and answer.written_out):
         points += _GRID
@@ -86,7 +89,9 @@ def real_set(text: str) -> RealSet | None:
         if not _NAME.fullmatch(head.strip()) or "∈" in tail:
             return None
         inner = real_set(tail.strip())
-        return RealSet(inner.holds, inner.ends, _variable(head), inner.written_out) if inner and not inner.name else inner
+        return (
+            RealSet(inner.holds, inner.ends, _variable(head), inner.written_out) if inner and not inner.name else inner
+        )
     for symbol, combine in (("∖", _without), ("∪", _union), ("∩", _both)):
         parts = cut(text, symbol)
         if len(parts) > 1:
@@ -124,21 +129,19 @@ def _listed(parts: list[str]) -> RealSet | None:
 
 
 def _union(a: RealSet, b: RealSet) -> RealSet:
-    return RealSet(
-        lambda x: _member(a, x) or _member(b, x), a.ends + b.ends, a.name or b.name, a.written_out and b.written_out
-    )
+    return _made_of(a, b, lambda x: _member(a, x) or _member(b, x))
 
 
 def _both(a: RealSet, b: RealSet) -> RealSet:
-    return RealSet(
-        lambda x: _member(a, x) and _member(b, x), a.ends + b.ends, a.name or b.name, a.written_out and b.written_out
-    )
+    return _made_of(a, b, lambda x: _member(a, x) and _member(b, x))
 
 
 def _without(a: RealSet, b: RealSet) -> RealSet:
-    return RealSet(
-        lambda x: _member(a, x) and not _member(b, x), a.ends + b.ends, a.name or b.name, a.written_out and b.written_out
-    )
+    return _made_of(a, b, lambda x: _member(a, x) and not _member(b, x))
+
+
+def _made_of(a: RealSet, b: RealSet, holds: Callable[[Any], bool]) -> RealSet:
+    return RealSet(holds, a.ends + b.ends, a.name or b.name, a.written_out and b.written_out)
 
 
 def _brackets(text: str) -> RealSet | None:

@@ -1,4 +1,4 @@
-"""Mathematical text before it is mathematics: one spelling for what is written in many, and cutting at commas and the like.
+"""Mathematical text before it is mathematics: one spelling for what is written in many, and cutting at commas.
 
 Works on LaTeX and plain text alike. Nothing here knows values; what is cut is only cut outside brackets.
 """
@@ -16,37 +16,36 @@ _WRAPPED = re.compile(
 _PLAIN = (
     ("\u2212", "-"), ("\u2013", "-"), ("\uff0c", ","), ("\u00a0", " "), ("\u202f", " "), ("\u2009", " "),
     ("\\left", ""), ("\\right", ""), ("\\middle", ""), ("\\bigl", ""), ("\\bigr", ""), ("\\big", ""), ("\\Big", ""),
-    ("\\Bigl", ""), ("\\Bigr", ""), ("\\displaystyle", ""), ("\\textstyle", ""), ("\\limits", ""), ("\\dfrac", "\\frac"),
-    ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"), ("\\dbinom", "\\binom"), ("\\tbinom", "\\binom"), ("\\!", ""),
-    ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\>", " "), ("\\ ", " "), ("~", " "), ("\\hfill", " "), ("&=", "="),
-    ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("^{\\circ}", "°"), ("^\\circ", "°"), ("^{°}", "°"), ("^°", "°"),
-    ("\\degree", "°"), ("\\lt", "<"), ("\\gt", ">"), ("\\leqslant", "≤"), ("\\geqslant", "≥"), ("\\leq", "≤"),
-    ("\\geq", "≥"), ("\\le", "≤"), ("\\ge", "≥"), ("<=", "≤"), (">=", "≥"), ("=<", "≤"), ("\\neq", "≠"), ("\\ne", "≠"),
-    ("!=", "≠"), ("\\not=", "≠"), ("\\approx", "≈"), ("\\simeq", "≈"), ("\\equiv", "≡"), ("\\in", "∈"), ("\\cup", "∪"),
-    ("\\cap", "∩"), ("\\setminus", "∖"), ("\\backslash", "∖"), ("\\infty", "∞"), ("\\pm", "±"), ("\\mp", "∓"),
-    ("+/-", "±"), ("\\emptyset", "∅"), ("\\varnothing", "∅"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\lbrack", "["),
+    ("\\Bigl", ""), ("\\Bigr", ""), ("\\displaystyle", ""), ("\\textstyle", ""), ("\\limits", ""),
+    ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"), ("\\dbinom", "\\binom"),
+    ("\\tbinom", "\\binom"), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\>", " "), ("\\ ", " "),
+    ("~", " "), ("\\hfill", " "), ("&=", "="), ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("^{\\circ}", "°"),
+    ("^\\circ", "°"), ("^{°}", "°"), ("^°", "°"), ("\\degree", "°"), ("\\lt", "<"), ("\\gt", ">"),
+    ("\\leqslant", "≤"), ("\\geqslant", "≥"), ("\\leq", "≤"), ("\\geq", "≥"), ("\\le", "≤"), ("\\ge", "≥"),
+    ("<=", "≤"), (">=", "≥"), ("=<", "≤"), ("\\neq", "≠"), ("\\ne", "≠"), ("!=", "≠"), ("\\not=", "≠"),
+    ("\\approx", "≈"), ("\\simeq", "≈"), ("\\equiv", "≡"), ("\\in", "∈"), ("\\cup", "∪"), ("\\cap", "∩"),
+    ("\\setminus", "∖"), ("\\backslash", "∖"), ("\\infty", "∞"), ("\\pm", "±"), ("\\mp", "∓"), ("+/-", "±"),
+    ("\\emptyset", "∅"), ("\\varnothing", "∅"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\lbrack", "["),
     ("\\rbrack", "]"), ("\\langle", "⟨"), ("\\rangle", "⟩"), ("\\lvert", "|"), ("\\rvert", "|"), ("\\vert", "|"),
     ("\\cdot", "·"), ("\\times", "×"), ("\\ast", "*"), ("\\div", "÷"), ("\\colon", ":"), ("\\ratio", ":"),
     ("\\mid", "|"), ("\\pi", "π"), ("**", "^"), ("²", "^2"), ("³", "^3"), ("½", " 1/2"), ("⅓", " 1/3"), ("⅔", " 2/3"),
     ("¼", " 1/4"), ("¾", " 3/4"), ("⅕", " 1/5"), ("⅛", " 1/8"), ("∗", "*"), ("⋅", "·"), ("•", "·"), ("∙", "·"),
-    ("\\mathbb{R}", "ℝ"), ("\\mathbb R", "ℝ"), ("\\Bbb{R}", "ℝ"), ("\\R", "ℝ"), ("\\land", " and "), ("\\wedge", " and "),
-    ("\\lor", " or "), ("\\vee", " or "), ("∧", " and "), ("∨", " or "), ("\\dots", "…"), ("\\ldots", "…"),
-    ("\\cdots", "…"), ("\\operatorname", ""), ("⩽", "≤"), ("⩾", "≥"), ("\\quad", " "), ("\\qquad", " "),
+    ("\\mathbb{R}", "ℝ"), ("\\mathbb R", "ℝ"), ("\\Bbb{R}", "ℝ"), ("\\R", "ℝ"), ("\\land", " and "),
+    ("\\wedge", " and "), ("\\lor", " or "), ("\\vee", " or "), ("∧", " and "), ("∨", " or "), ("\\dots", "…"),
+    ("\\ldots", "…"), ("\\cdots", "…"), ("...", "…"), ("\\operatorname", ""), ("⩽", "≤"), ("⩾", "≥"), ("\\quad", " "),
+    ("\\qquad", " "),
 )  # fmt: skip
 
 
 def _spelling(old: str) -> str:
-    """A command's name ends where its letters end (`\\left` is not the beginning of `\\leftarrow`), and a row of a matrix
-    ends in two backslashes (`\\\\ ` is no space)."""
+    """A spelling's pattern: a command's name ends where its letters end (`\\left` is not the beginning of `\\leftarrow`),
+    and a row of a matrix ends in two backslashes (`\\\\ ` is no space)."""
     if old[0] != "\\":
         return re.escape(old)
     return re.escape(old) + r"(?![A-Za-z])" if old[-1].isalpha() else r"(?<!\\)" + re.escape(old)
 
 
-_SPELLINGS = [
-    (old, re.compile(_spelling(old)), new)
-    for old, new in sorted(_PLAIN, key=lambda pair: -len(pair[0]))
-]
+_SPELLINGS = [(old, re.compile(_spelling(old)), new) for old, new in sorted(_PLAIN, key=lambda pair: -len(pair[0]))]
 _GLUED = re.compile(r"\\q?quad(?=[A-Za-z])")
 _SUPERSCRIPTS = re.compile(r"[⁻⁺]?[⁰¹⁴-⁹]+|⁻[²³¹]")
 _SUPERSCRIPT_DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
@@ -118,7 +117,9 @@ def cut(text: str, separators: str, *, words: bool = False) -> list[str]:
     if not words and not any(s in text for s in separators):
         return [text]
     levels = depths(text)
-    word_cuts = {m.start(): m.end() for m in _WORD_CUT.finditer(text)} if words and ("or" in text or "and" in text) else {}
+    word_cuts = (
+        {m.start(): m.end() for m in _WORD_CUT.finditer(text)} if words and ("or" in text or "and" in text) else {}
+    )
     parts, start, position = [], 0, 0
     while position < len(text):
         if levels[position] == 0:

@@ -32,7 +32,9 @@ _TABLE = {
     "sterling": {"£": "1", "gbp": "1"},
     "degree": {"°": "1", "degree": "1", "deg": "1"},
     "radian": {"rad": "1", "radian": "1"},
-    "number": {"dozen": "12", "unit": "1"},
+    "number": {"unit": "1"},
+    "force": {"N": "1"}, "energy": {"J": "1"}, "power": {"W": "1"}, "charge": {"C": "1"}, "temperature": {"K": "1"},
+    "voltage": {"V": "1"}, "pressure": {"Pa": "1"}, "frequency": {"Hz": "1"},
     "speed": {"mph": "1", "kph": "1"},
 }  # fmt: skip
 UNITS = {name: (dimension, Fraction(factor)) for dimension, table in _TABLE.items() for name, factor in table.items()}
@@ -45,8 +47,9 @@ NOT_UNITS = frozenset(
     most e i x y z n k""".split()  # noqa: SIM905 - a list of forty would fill the screen
 )
 _WORD = re.compile(r"([A-Za-z°$€£¢]+)(?:\^?\{?([-1-9]+)\}?)?")
-_TRAILING = re.compile(
-    r"(.*?[\d)}\]π°|])\s*((?:(?:[A-Za-z]+\.?(?:\^\{?[23]\}?)?)(?:\s*[/·-]\s*|\s+)){0,4}[A-Za-z]+\.?(?:\^\{?-?[123]\}?)?)", re.DOTALL
+_TRAILING = re.compile(  # a value, and up to five words behind it
+    r"(.*?[\d)}\]π°|])\s*((?:(?:[A-Za-z]+\.?(?:\^\{?[23]\}?)?)(?:\s*[/·-]\s*|\s+)){0,4}[A-Za-z]+\.?(?:\^\{?-?[123]\}?)?)",
+    re.DOTALL,
 )
 
 
@@ -116,7 +119,10 @@ def unit_words(text: str) -> bool:
     """Whether words behind a value can be a unit."""
     words = re.findall(r"[A-Za-z]+", text)
     return bool(words) and all(
-        w in UNITS or singular(w.lower()) in UNITS or w.lower() in _COMPOUND or (len(w) > 2 and w.lower() not in NOT_UNITS)
+        w in UNITS
+        or singular(w.lower()) in UNITS
+        or w.lower() in _COMPOUND
+        or (len(w) > 2 and w.lower() not in NOT_UNITS)
         for w in words
         if w.lower() not in ("per", "of", "a", "an", "the")
     )

@@ -55,7 +55,7 @@ def _one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @_one_at_a_time
 def same_value(gold: str, answer: str, *, tolerance: float = 0.0) -> bool:
-    """Whether two tidied expressions are worth the same wherever both have a real value (or any, with `i`).
+    """Whether two tidied expressions are worth the same wherever both are real (or anywhere, with `i`).
 
     `tolerance` is the share of the reference that numbers may differ by. Raises Unreadable, and NoValue where
     one has no value at all.
@@ -70,7 +70,7 @@ def same_value(gold: str, answer: str, *, tolerance: float = 0.0) -> bool:
     may_skip = not (_has_i(ours) or _has_i(theirs))
     for point in range(POINTS):
         try:
-            if may_skip and not _real(_value(gold, point, DIGITS)) and not _real(_value(answer, point, DIGITS)):
+            if may_skip and not (_real(_value(gold, point, DIGITS)) and _real(_value(answer, point, DIGITS))):
                 continue
             if not _agree(gold, answer, point, tolerance):
                 return False
@@ -113,7 +113,9 @@ def proportional(gold: tuple[str, str], answer: tuple[str, str]) -> int:
                 return 0
             continue
         mp.dps = DIGITS
-        ratio = theirs / ours if isinstance(ours, Fraction) and isinstance(theirs, Fraction) else _mp(theirs) / _mp(ours)
+        ratio = (
+            theirs / ours if isinstance(ours, Fraction) and isinstance(theirs, Fraction) else _mp(theirs) / _mp(ours)
+        )
         first = ratio if first is None else first
         if ratio != first and not (abs(_mp(ratio) - _mp(first)) <= abs(_mp(first)) * mp.mpf(10) ** -35):
             return 0
@@ -183,7 +185,7 @@ def _close(ours: Any, theirs: Any, tolerance: float) -> bool | None:
 
 
 def _vanishes(text: str, value: Any, point: int, digits: int) -> bool:
-    """Whether a value is zero: what cancellation leaves shrinks as the digits grow, and what is merely small does not."""
+    """Whether a value is zero: what cancellation leaves shrinks as the digits grow, what is merely small does not."""
     mp = _context()
     if value == 0:
         return True
@@ -283,4 +285,3 @@ def _mp(value: Any) -> Any:
         raise NoValue("is a matrix")
     mp = _context()
     return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
-
