@@ -1,8 +1,8 @@
 """From a completion to its answer: a strict order, and caps on what is looked at. Text only, nothing is evaluated.
 
 1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
-"final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only number.
-5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
+"final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only
+number. 5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
 And only where a recipe asks for it: 7. the last `$x$`, 8. the last number.
 """
 
@@ -82,6 +82,16 @@ def find_answer(completion: str, *, last_maths: bool = False, last_number: bool 
     if found is None or len(found.text) > LONGEST_ANSWER or depth(found.text) > DEEPEST:
         return None
     return replace(found, text=_plain_commands(found.text))
+
+
+def reference_texts(answer: str) -> list[str]:
+    """What a reference means: its last boxes where there are any, else all of it without `$`.
+
+    One text, but two for `\\boxed{20}` percent, which is 20 for some and 20 % for others.
+    """
+    text = reference_text(answer)
+    boxed = _boxed(answer)
+    return [text, text + "\\%"] if boxed is not None and boxed.percent else [text]
 
 
 def reference_text(answer: str) -> str:

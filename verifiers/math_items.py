@@ -53,7 +53,10 @@ def items(text: str, *, trusted: bool = False) -> list[Item]:
 
 
 def unlabelled(text: str, *, trusted: bool = False) -> Item:
-    """`x = 5` and `x ∈ {5}` as 5 with the label x; a chain of equal values as its last one. Raises NoValue for a false chain."""
+    """`x = 5` and `x ∈ {5}` as 5 with the label x, and a chain of equal values as its last one.
+
+    Raises NoValue for a chain of values that are not equal.
+    """
     head, found, tail = text.partition("∈")
     if found and _LABEL.fullmatch(head.strip()):
         return Item(compact(head), tail.strip())

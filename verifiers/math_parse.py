@@ -33,6 +33,7 @@ DEEPEST = 40
 """Levels of nesting."""
 
 _MOST_POSTFIXES = 6
+_ENDS = frozenset(("\\\\", "\\}", "\\|", "\\rfloor", "\\rceil"))
 _STARTS = frozenset("({[|√π∞⟨")
 
 
@@ -130,7 +131,7 @@ class _Reader:
         if token == "|":
             return self.bars == 0
         if token.startswith("\\"):
-            return not (token.startswith("\\end") or token in ("\\\\", "\\}", "\\|"))
+            return not (token.startswith("\\end") or token in _ENDS)
         return token[:1].isalnum() or token in _STARTS
 
     def factor(self) -> Node:

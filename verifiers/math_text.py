@@ -38,8 +38,8 @@ _PLAIN = (
 
 
 def _spelling(old: str) -> str:
-    """A spelling's pattern: a command's name ends where its letters end (`\\left` is not the beginning of `\\leftarrow`),
-    and a row of a matrix ends in two backslashes (`\\\\ ` is no space)."""
+    """A spelling's pattern: a command's name ends where its letters end (`\\left` does not begin `\\leftarrow`), and a
+    row of a matrix ends in two backslashes (`\\\\ ` is no space)."""
     if old[0] != "\\":
         return re.escape(old)
     return re.escape(old) + r"(?![A-Za-z])" if old[-1].isalpha() else r"(?<!\\)" + re.escape(old)
@@ -117,9 +117,8 @@ def cut(text: str, separators: str, *, words: bool = False) -> list[str]:
     if not words and not any(s in text for s in separators):
         return [text]
     levels = depths(text)
-    word_cuts = (
-        {m.start(): m.end() for m in _WORD_CUT.finditer(text)} if words and ("or" in text or "and" in text) else {}
-    )
+    spoken = words and ("or" in text or "and" in text)
+    word_cuts = {m.start(): m.end() for m in _WORD_CUT.finditer(text)} if spoken else {}
     parts, start, position = [], 0, 0
     while position < len(text):
         if levels[position] == 0:

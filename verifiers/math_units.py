@@ -48,7 +48,8 @@ NOT_UNITS = frozenset(
 )
 _WORD = re.compile(r"([A-Za-z°$€£¢]+)(?:\^?\{?([-1-9]+)\}?)?")
 _TRAILING = re.compile(  # a value, and up to five words behind it
-    r"(.*?[\d)}\]π°|])\s*((?:(?:[A-Za-z]+\.?(?:\^\{?[23]\}?)?)(?:\s*[/·-]\s*|\s+)){0,4}[A-Za-z]+\.?(?:\^\{?-?[123]\}?)?)",
+    r"(.*?[\d)}\]π°|])\s*"
+    r"((?:(?:[A-Za-z]+\.?(?:\^\{?[23]\}?)?)(?:\s*[/·-]\s*|\s+)){0,4}[A-Za-z]+\.?(?:\^\{?-?[123]\}?)?)",
     re.DOTALL,
 )
 
@@ -131,6 +132,8 @@ def unit_words(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def split_unit(text: str) -> tuple[str, str]:
     """A tidied expression and the unit behind it, "" for none: `3\\sqrt{2} cm` is (`3\\sqrt{2}`, `cm`)."""
+    if text[:1] in ("$", "€", "£"):
+        return text[1:].strip(), text[0]
     if not text[-1:].isalpha() and text[-1:] not in "}.123456789":
         return text, ""
     found = _TRAILING.fullmatch(text)

@@ -113,9 +113,8 @@ def proportional(gold: tuple[str, str], answer: tuple[str, str]) -> int:
                 return 0
             continue
         mp.dps = DIGITS
-        ratio = (
-            theirs / ours if isinstance(ours, Fraction) and isinstance(theirs, Fraction) else _mp(theirs) / _mp(ours)
-        )
+        exact = isinstance(ours, Fraction) and isinstance(theirs, Fraction)
+        ratio = theirs / ours if exact else _mp(theirs) / _mp(ours)
         first = ratio if first is None else first
         if ratio != first and not (abs(_mp(ratio) - _mp(first)) <= abs(_mp(first)) * mp.mpf(10) ** -35):
             return 0
