@@ -3,7 +3,8 @@
 A strict extractor finds the answer. Equal text, exact numbers, and structure (lists, sets, tuples, intervals,
 equations, matrices) decide what they can; values are compared as exact fractions, or worked out to 50 digits and more,
 at several points where there are free symbols. Only what our own reader does not know goes to sympy through
-math-verify, behind vetoes for what that is known to call equal and is not. Nothing that a model wrote is ever evaluated as code.
+math-verify, behind vetoes for what that is known to call equal and is not. Nothing that a model wrote is ever
+evaluated as code.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ DEEPEST = 40
 _MARKER = re.compile(r"<\|[a-z_]{1,30}\|>")
 _EMPHASIS = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(*])")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_HASHES = re.compile(r"^\s*####[ \t]*(\S.*)$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAYS = re.compile(
     r"(\bfinal\s+)?\banswers?\b(?:[ \t]+(?:is|are|was|equals|would be|should be|must be)\b[ \t]*:?|[ \t]*[:=]"
     r"|(?=[ \t]*(?:\$|\\[(\[])))\s*",
@@ -41,7 +41,7 @@ _NUMBER = re.compile(
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{\w*\*?\}|\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _COMMAND_WORDS = re.compile(r"\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{([^{}]*)\}")
-_FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _PERCENT_AFTER = re.compile(r"[\s$)\\]*(?:%|percent\b|pct\b)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _PROSE = frozenset(

@@ -30,7 +30,8 @@ _LATEX_FRACTION = re.compile(r"(\d+)?\s*\\frac\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))\s
 _FRACTION = re.compile(r"(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)|\((\d+)\)\s*/\s*\((\d+)\)")
 
 _SCALES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_UNIT_WORDS = re.compile(r"\s*([A-Za-z°$€£¢%]+(?:\^\{?-?[1-3]\}?)?(?:[ /·-]+[A-Za-z]+(?:\^\{?-?[1-3]\}?)?){0,4})\.?\s*")
+_POWER = r"(?:\^\{?-?[1-3]\}?)?"
+_UNIT_WORDS = re.compile(rf"\s*([A-Za-z°$€£¢%]+{_POWER}(?:[ /·-]+[A-Za-z]+{_POWER}){{0,4}})\.?\s*")
 _SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
 eighteen nineteen""".split()  # noqa: SIM905 - a list would fill the screen
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905

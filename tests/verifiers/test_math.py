@@ -1,4 +1,4 @@
-"""`math` against tables of cases, with its options, from threads and event loops, and on data sets where they are there."""
+"""`math` against tables of cases, with its options, from threads and event loops, and on data sets that are there."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -106,7 +108,12 @@ def test_hostile_text_costs_its_own_sample_and_is_never_right() -> None:
 # -- any text ---------------------------------------------------------------------------------------
 
 PIECES = st.sampled_from(
-    ["\\frac", "\\sqrt", "\\boxed{", "}", "{", "(", ")", "[", "]", "|", "^", "_", "!", "%", "°", "+", "-", "*", "/", "=", "<", "\\le", ",", ";", ":", ".", "0", "1", "2", "10", "1e5", "x", "y", "e", "i", "\\pi", "\\infty", "\\pm", "\\cup", "\\in", "\\text{", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\sin", "\\log_", "\\sum_{k=1}^", "\\lfloor", "\\rfloor", "\\{", "\\}", "$", "and", "or", "cm", "\\overline{3}", "mod"]
+    [*r"""}{()[]|^_!%°+-*/=<,;:.012xyei&$""", "10", "1e5", "and", "or", "cm", "mod"]
+    + re.findall(
+        r"\S+",
+        r"""\frac \sqrt \boxed{ \le \pi \infty \pm \cup \in \text{ \begin{pmatrix} \end{pmatrix} \\ \sin \log_ \sum_{k=1}^
+        \lfloor \rfloor \{ \} \overline{3} \pmod""",
+    )
 )
 FORMULAS = st.lists(PIECES, max_size=25).map(" ".join)
 TEXTS = st.one_of(FORMULAS, st.text(max_size=200), FORMULAS.map(lambda f: f"\\boxed{{{f}}}"))
@@ -143,8 +150,6 @@ NUMBERS = st.one_of(st.integers(-(10**30), 10**30).map(str), st.fractions(max_de
 @given(NUMBERS, NUMBERS)
 @ANY
 def test_numbers_are_equal_when_their_fractions_are(gold: str, answer: str) -> None:
-    from fractions import Fraction
-
     judgement = BOUNDED.verify(Problem("p", "", gold), f"\\boxed{{{answer}}}")
     assert (judgement.outcome == Outcome.CORRECT) == (Fraction(gold) == Fraction(answer))
 
