@@ -183,7 +183,7 @@ class _Reader:
 
     def plain_atom(self) -> Node:
         token = self.take()
-        if token[0] in "0123456789.":
+        if token[:1].isdecimal() or (token[0] == "." and len(token) > 1):
             return self.number(token)
         if token in ("(", "[", "{"):
             self.at -= 1
