@@ -32,8 +32,8 @@ _FRACTION = re.compile(r"(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)|\((\d+)\)\s*/\s*\((\d+)\
 _SCALES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _POWER = r"(?:\^\{?-?[1-3]\}?)?"
 _UNIT_WORDS = re.compile(rf"\s*([A-Za-z°$€£¢%]+{_POWER}(?:[ /·-]+[A-Za-z]+{_POWER}){{0,4}})\.?\s*")
-_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-eighteen nineteen""".split()  # noqa: SIM905 - a list would fill the screen
+_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen""".split()  # noqa: SIM905 - a list would fill the screen
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 _IN_WORDS = {w: n for n, w in enumerate(_SMALL)} | {
     f"{tens}{'-' + _SMALL[n] if n else ''}": 10 * t + n for t, tens in enumerate(_TENS, 2) for n in range(10)

@@ -290,7 +290,8 @@ class _Reader:
         return ("pow", node, power) if power is not None else node
 
     def log_base(self) -> Node:
-        token, after = self.peek(), self.tokens[self.at + 1]
+        token, after = self.take(), self.peek()
+        self.at -= 1
         if token == "{":
             return self.group("{", "}")
         if token.isdigit() and len(token) > 1 and not self.starts_factor(after):
@@ -362,7 +363,7 @@ class _Reader:
         return (kind, name, first, last, body)
 
     def matrix(self, token: str) -> Node:
-        kind = token[token.index("{") + 1 : token.index("}")].rstrip("*")
+        kind = token.partition("{")[2].partition("}")[0].rstrip("*")
         if kind not in ENVIRONMENTS:
             raise Unreadable(f"{token!r}")
         bars, self.bars = self.bars, 0

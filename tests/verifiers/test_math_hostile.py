@@ -106,8 +106,8 @@ def test_hostile_text_costs_its_own_sample_and_is_never_right() -> None:
 
 # -- any text ---------------------------------------------------------------------------------------
 
-COMMANDS = r"""\frac \sqrt \boxed{ \le \pi \infty \pm \cup \in \text{ \begin{pmatrix} \end{pmatrix} \\ \sin \log_ \sum_{k=1}^
-\lfloor \rfloor \{ \} \overline{3} \pmod"""
+COMMANDS = r"""\frac \sqrt \boxed{ \le \pi \infty \pm \cup \in \text{ \begin{pmatrix} \end{pmatrix} \\ \sin \log_
+\sum_{k=1}^ \lfloor \rfloor \{ \} \overline{3} \pmod"""
 SIGNS = "}{()[]|^_!%°+-*/=<,;:.012xyei&$"
 PIECES = st.sampled_from([*SIGNS, "10", "1e5", "and", "or", "cm", "mod", *COMMANDS.split()])
 FORMULAS = st.lists(PIECES, max_size=25).map(" ".join)
