@@ -1,6 +1,6 @@
 """From a completion to its answer: a strict order, and caps on what is looked at. Text only, nothing is evaluated.
 
-1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
+1. What follows the last `</think>`, and there the last `<answer>` where there is one. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
 "final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only
 number. 5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
 And only where a recipe asks for it: 7. the last `$x$`, 8. the last number.
@@ -41,6 +41,7 @@ _NUMBER = re.compile(
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{\w*\*?\}|\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _COMMAND_WORDS = re.compile(r"\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{([^{}]*)\}")
+_TAGGED = re.compile(r"<answer>((?:(?!</?answer>).){1,2000})</answer>", re.DOTALL)
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _PERCENT_AFTER = re.compile(r"[\s$)\\]*(?:%|percent\b|pct\b)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
@@ -136,6 +137,8 @@ def _final_part(completion: str) -> str:
         text = text.rpartition("</think>")[2]
     elif completion.lstrip()[:7] == "<think>":
         return ""  # cut off while thinking: nothing was answered
+    if tagged := _last(_TAGGED, text):
+        text = tagged.group(1)
     if "```" in text:
         text = _FENCE.sub("", text)
     text = _BARE_BOX.sub(r"\\\1{\2}", text) if "\\boxed " in text or "\\fbox " in text else text

@@ -88,7 +88,7 @@ class Comparison:
             decided = decide(gold, answer)
             if decided:
                 return True
-            if decided is not None and not _has_comma(gold, answer):
+            if decided is not None and not _may_be_two(gold, answer):
                 return False
         return self._structures(gold, answer, level)
 
@@ -309,9 +309,9 @@ def _is_expression(text: str) -> bool:
     return not _unread(text) and not is_relation(text)
 
 
-def _has_comma(gold: str, answer: str) -> bool:
-    """Whether a comma between digits may separate two numbers as well as thousands or decimals."""
-    return "," in gold and "," in answer
+def _may_be_two(gold: str, answer: str) -> bool:
+    """Whether a comma or a word may separate two answers: `3,12` is two numbers as well as a decimal one."""
+    return ("," in gold and "," in answer) or " and " in gold or " or " in gold
 
 
 def _round(found: tuple[str, str, str]) -> str:

@@ -20,7 +20,7 @@ _PLAIN = (
     ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"), ("\\dbinom", "\\binom"),
     ("\\tbinom", "\\binom"), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\>", " "), ("\\ ", " "),
     ("~", " "), ("\\hfill", " "), ("&=", "="), ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("^{\\circ}", "°"),
-    ("^\\circ", "°"), ("^{°}", "°"), ("^°", "°"), ("\\degree", "°"), ("\\lt", "<"), ("\\gt", ">"),
+    ("^\\circ", "°"), ("^{°}", "°"), ("^°", "°"), ("\\degree", "°"), ("sq.", "sq"), ("\\lt", "<"), ("\\gt", ">"),
     ("\\leqslant", "≤"), ("\\geqslant", "≥"), ("\\leq", "≤"), ("\\geq", "≥"), ("\\le", "≤"), ("\\ge", "≥"),
     ("<=", "≤"), (">=", "≥"), ("=<", "≤"), ("\\neq", "≠"), ("\\ne", "≠"), ("!=", "≠"), ("\\not=", "≠"),
     ("\\approx", "≈"), ("\\simeq", "≈"), ("\\equiv", "≡"), ("\\in", "∈"), ("\\cup", "∪"), ("\\cap", "∩"),
@@ -56,6 +56,7 @@ _DIGIT_GROUPS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:(?:\{,\}|,\\!|,\\ )\s*
 _DECIMAL_BRACES = re.compile(r"(?<=\d)\{[,.]\}(?=\d)")
 _THIN_GROUPS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:\s*\\[,;: !]\s*\d{3})+)(?!\d)")
 _SPACE_BEFORE_DIGITS = re.compile(r"\\[,;:!]\s*(?=\d)")
+_CHOOSE = re.compile(r"\{?\s*([^{}\\]{1,60}?)\s*\\choose\s*([^{}\\]{1,60}?)\s*(?:\}|$)")
 _ENDS = re.compile(r"(?:\s|\\\\|[.,;:](?!\d))+$")
 
 
@@ -80,6 +81,8 @@ def tidy(text: str) -> str:
             break
         tidied = _WRAPPED.sub(lambda m: f" {m.group(1).strip()} ", tidied)
     tidied = tidied.replace(" ^", "^")
+    if "\\choose" in tidied:
+        tidied = _CHOOSE.sub(r"\\binom{\1}{\2}", tidied)
     tidied = _SUBSCRIPT.sub(lambda m: f"_{m.group(1)}" if len(m.group(1)) < 2 else m.group(), tidied)
     return _ENDS.sub("", " ".join(tidied.split())).strip().lstrip(",;:").strip()
 
