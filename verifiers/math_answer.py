@@ -1,8 +1,9 @@
 """From a completion to its answer: a strict order, and caps on what is looked at. Text only, nothing is evaluated.
 
-1. What follows the last `</think>`, and there the last `<answer>` where there is one. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
-"final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only
-number. 5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
+1. What follows the last `</think>`, and there the last `<answer>` where there is one. 2. The last `\\boxed{}`, with the
+boxes joined to it by "," or "and", unless a "final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or
+"Answer: x"; where x is a sentence, its only number. 5. A completion that is nothing but an answer. 6. The only formula
+of a sentence without another number.
 And only where a recipe asks for it: 7. the last `$x$`, 8. the last number.
 """
 

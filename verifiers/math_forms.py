@@ -12,6 +12,7 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z,.' -]*[A-Za-z.!]")
 _CHOICE = re.compile(
     r"(?i:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J]))[.:)]?(?:[\s:.)]+(.*))?", re.DOTALL
 )
+_HEDGE = re.compile(r"\b(?:not|wrong|incorrect|or|maybe)\b|(?:\band\b|[,/&])\s*\(?[A-J]\)?(?![A-Za-z])|^\(?[A-J]\)?$")
 _LONE_CHOICE = re.compile(r"\(?([A-J])\)?[.:)]?|\(([a-j])\)")
 _SAME_WORDS = [
     frozenset(("∅", "empty set", "the empty set", "no solution", "no solutions", "no real solution",
@@ -63,12 +64,11 @@ def by_words(gold: str, answer: str) -> bool | None:
     """Whether two tidied texts agree where the reference is a choice, words or a date; None for other references."""
     choice = _LONE_CHOICE.fullmatch(gold)
     if choice:
-        return _same_choice(choice, gold, answer)
+        return _same_choice(choice, answer)
     lettered = re.fullmatch(r"\(?([A-J])\)\s*(.+)|([A-J])[.:]\s+(.+)", gold)
     if lettered:
         letter, text = lettered.group(1) or lettered.group(3), lettered.group(2) or lettered.group(4)
-        said = _CHOICE.fullmatch(answer)
-        return (said is not None and _letter(said) == letter) or _plain(answer) == _plain(text)
+        return _chosen(answer) == letter or _plain(answer) == _plain(text)
     ours, theirs = _synonym(gold), _synonym(answer)
     if ours is not None and theirs is not None:
         return ours == theirs
@@ -77,13 +77,13 @@ def by_words(gold: str, answer: str) -> bool | None:
     if len(gold) > 2 and _WORDS.fullmatch(gold) and not _formula(gold):
         if len(gold) < 5 and not _WORDS.fullmatch(answer):
             return None  # `xyz` may be a product
-        return _plain(gold) == _plain(answer) or (
-            _plain(gold) in _MAYBE and _plain(answer).startswith(_plain(gold) + ",")
-        )
+        if _plain(gold) in _YES_OR_NO and (begun := re.match(r"([A-Za-z]+)[,.;:]\s", answer)):
+            return _plain(begun.group(1)) == _plain(gold)
+        return _plain(gold) == _plain(answer)
     return None
 
 
-_MAYBE = ("yes", "no", "true", "false")
+_YES_OR_NO = ("yes", "no", "true", "false")
 
 
 def _formula(text: str) -> bool:
@@ -101,16 +101,20 @@ def _synonym(text: str) -> int | None:
     return _SYNONYM.get(re.sub(r"\s*([,∞])\s*", r"\1", text.casefold()))
 
 
-def _same_choice(choice: re.Match[str], gold: str, answer: str) -> bool | None:
-    letter = (choice.group(1) or choice.group(2)).upper()
+def _chosen(answer: str) -> str | None:
+    """The letter that an answer chooses, with the choice's text behind it or not; None for two letters, or a denial."""
     said = _CHOICE.fullmatch(answer.upper() if len(answer) == 1 else answer)
-    if said is None:
-        return False if _LONE_CHOICE.fullmatch(answer) is None and choice.group(1) and len(answer) > 3 else None
-    return _letter(said) == letter
-
-
-def _letter(said: re.Match[str]) -> str:
+    if said is None or (said.group(4) and _HEDGE.search(said.group(4))):
+        return None
     return str(said.group(1) or said.group(2) or said.group(3)).upper()
+
+
+def _same_choice(choice: re.Match[str], answer: str) -> bool | None:
+    letter = (choice.group(1) or choice.group(2)).upper()
+    chosen = _chosen(answer)
+    if chosen is None:
+        return False if choice.group(1) and len(answer) > 3 else None
+    return chosen == letter
 
 
 def read_date(text: str) -> tuple[int, int, int | None] | None:

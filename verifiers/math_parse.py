@@ -358,8 +358,10 @@ class _Reader:
         self.take("^")
         last = self.script()
         body = self.product()
-        if symbols(first) or symbols(last) or any(name in s.partition("_")[2] for s in symbols(body)):
-            raise Unreadable(f"{kind} without an end")  # no number of terms, or terms with the index as subscript
+        # No number of terms, or terms that have the index as subscript: not for us.
+        open_ended = symbols(first) or symbols(last) or ("sym", "∞") in (first, last)
+        if open_ended or any(name in s.partition("_")[2] for s in symbols(body)):
+            raise Unreadable(f"{kind} without an end")
         return (kind, name, first, last, body)
 
     def matrix(self, token: str) -> Node:

@@ -42,9 +42,9 @@ _COMPOUND = {"mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "cc": "cm^3
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SUFFIXES = {"squared": 2, "cubed": 3}
 NOT_UNITS = frozenset(
-    """and or factorial choose mod modulo over plus minus times divided by is are to if where when but not
-    maybe then pi sqrt sin cos tan log ln exp remainder base half third halves infinity than least
-    most e i x y z n k""".split()  # noqa: SIM905 - a list of forty would fill the screen
+    """and or factorial choose mod modulo over plus minus times divided by is are to if where when but not maybe then pi
+    sqrt sin cos tan log ln exp remainder base half third halves infinity than least most thirds fourths fifths sixths
+    sevenths eighths ninths tenths hundredths thousandths millionths fifth sixth tenth e i x y z n k""".split()  # noqa: SIM905
 )
 _WORD = re.compile(r"([A-Za-z°$€£¢]+)(?:\^?\{?([-1-9]+)\}?)?")
 _TRAILING = re.compile(  # a value, and up to five words behind it
@@ -119,13 +119,17 @@ def same_dimensions(gold: str, answer: str) -> bool:
 def unit_words(text: str) -> bool:
     """Whether words behind a value can be a unit."""
     words = re.findall(r"[A-Za-z]+", text)
-    return bool(words) and all(
-        w in UNITS
-        or singular(w.lower()) in UNITS
-        or w.lower() in _COMPOUND
-        or (len(w) > 2 and w.lower() not in NOT_UNITS)
-        for w in words
-        if w.lower() not in ("per", "of", "a", "an", "the")
+    return (
+        bool(words)
+        and words[0].lower() not in _SUFFIXES
+        and all(
+            w in UNITS
+            or singular(w.lower()) in UNITS
+            or w.lower() in _COMPOUND
+            or (len(w) > 2 and w.lower() not in NOT_UNITS)
+            for w in words
+            if w.lower() not in ("per", "of", "a", "an", "the")
+        )
     )
 
 

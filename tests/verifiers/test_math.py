@@ -223,7 +223,6 @@ NOT_AS_LABELLED = {
     "untrue chains": {35, 98, 100, 101, 114, 115},
     "rounded decimals, by another tolerance": {126, 133, 139, 188},
     "a pair is no list": {162},
-    "line breaks inside `$`": {31, 32},
     "options of their own": {187, 254},
     "a wrong label": {264},
 }
