@@ -5,8 +5,9 @@
 Three sets of rows: grade-school answers (`gsm8k_test.jsonl`), competition answers (`math500_test.jsonl`), and
 math-verify's own test suite (`math_cases_mathverify.jsonl`), read from --data or the folder in FLYWHEEL_DATA. Where a
 file is not there, rows of the same kind are made up and the table says so. Each reference is met by a right completion
-and, from another row, a wrong one. math-verify runs in this process as its users call it, `verify(parse(gold), parse(completion))`, and is
-loaded before the clock starts; ours runs in the pool that a run uses, with its start outside the clock as well. A
+and, from another row, a wrong one. math-verify runs in this process as its users call it, `verify(parse(gold),
+parse(completion))`, and is loaded before the clock starts; ours runs in the pool that a run uses, with its start
+outside the clock as well. A
 second figure calls our verifier in this process.
 """
 

@@ -2,8 +2,9 @@
 
 A strict extractor finds the answer. Equal text, exact numbers, and structure (lists, sets, tuples, intervals,
 equations, matrices) decide what they can; values are compared as exact fractions, or worked out to 50 digits and more,
-at several points where there are free symbols. Only what our own reader does not know goes to sympy through math-verify, behind
-vetoes for what that is known to call equal and is not. Nothing that a model wrote is ever evaluated as code.
+at several points where there are free symbols. Only what our own reader does not know goes to sympy through
+math-verify, behind vetoes for what that is known to call equal and is not. Nothing that a model wrote is ever
+evaluated as code.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from flywheel import Judgement, Outcome, Problem
 from flywheel.verifiers import math_symbolic
-from flywheel.verifiers.math_answer import LONGEST_ANSWER, find_answer, reference_text
+from flywheel.verifiers.math_answer import LONGEST_ANSWER, find_answer, reference_texts
 from flywheel.verifiers.math_compare import Comparison, Rules, Unjudged
 from flywheel.verifiers.math_exact import NoValue
 from flywheel.verifiers.math_text import tidy
@@ -71,21 +72,20 @@ class Math:
         found = find_answer(completion, last_maths=self.last_maths, last_number=self.last_number)
         if found is None or not found.text.strip():
             return Judgement(Outcome.NO_ANSWER, 0.0, None, "the completion marks no answer")
-        answers = problem.meta.get("answers") if problem.meta else None
-        golds = (
-            [str(a) for a in answers]
-            if isinstance(answers, Sequence) and answers and not isinstance(answers, str)
-            else []
-        )
-        return self._judge(golds or [problem.answer], found.text)
+        references = _references(problem)
+        judgement = self._judge(references, found.text)
+        if found.percent and judgement.outcome == Outcome.WRONG:
+            # `\boxed{10}\%` answers "what percent" with 10, and "what share" with 10 %.
+            return self._judge(references, found.text + "\\%")
+        return judgement
 
     def _judge(self, references: list[str], answer: str) -> Judgement:
         golds = []
         for reference in references:
-            gold = _reference(reference)
-            if isinstance(gold, Judgement):
-                return gold
-            golds.append(gold)
+            meanings = _reference(reference)
+            if isinstance(meanings, Judgement):
+                return meanings
+            golds += meanings
         if self.references == "all" and len(golds) > 1:
             golds = ["; ".join(golds)]
         rules = Rules(self.units, self.percent, self.containers, self.tolerance, self.algebra)
@@ -111,16 +111,15 @@ def _references(problem: Problem) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _reference(reference: str) -> Any:
-    """A reference tidied, or the ERROR that says why it is none."""
-    gold = reference_text(reference)
-    tidied = tidy(gold)
-    if tidied.lower() in _NO_VALUE or len(gold) > LONGEST_ANSWER:
+    """What a reference means, tidied, or the ERROR that says why it is none."""
+    meanings = reference_texts(reference)
+    if len(meanings[0]) > LONGEST_ANSWER or tidy(meanings[0]).lower() in _NO_VALUE:
         return _error(f"the reference {reference[:80]!r} has no value to compare with")
     try:
-        Comparison(Rules(algebra=False)).check(tidied)
+        Comparison(Rules()).check(tidy(meanings[0]))
     except NoValue as error:
-        return _error(f"the reference {gold[:80]!r} {error}")
-    return tidied
+        return _error(f"the reference {meanings[0][:80]!r} {error}")
+    return [tidy(m) for m in meanings]
 
 
 def _error(detail: str) -> Judgement:

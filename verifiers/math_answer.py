@@ -1,8 +1,9 @@
 """From a completion to its answer: a strict order, and caps on what is looked at. Text only, nothing is evaluated.
 
-1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
-"final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only number.
-5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
+1. What follows the last `</think>`, and there the last `<answer>` where there is one. 2. The last `\\boxed{}`, with the
+boxes joined to it by "," or "and", unless a "final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or
+"Answer: x"; where x is a sentence, its only number. 5. A completion that is nothing but an answer. 6. The only formula
+of a sentence without another number.
 And only where a recipe asks for it: 7. the last `$x$`, 8. the last number.
 """
 
@@ -22,7 +23,7 @@ DEEPEST = 40
 _MARKER = re.compile(r"<\|[a-z_]{1,30}\|>")
 _EMPHASIS = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(*])")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_HASHES = re.compile(r"^\s*####[ \t]*(\S.*)$", re.MULTILINE)
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAYS = re.compile(
     r"(\bfinal\s+)?\banswers?\b(?:[ \t]+(?:is|are|was|equals|would be|should be|must be)\b[ \t]*:?|[ \t]*[:=]"
     r"|(?=[ \t]*(?:\$|\\[(\[])))\s*",
@@ -41,7 +42,8 @@ _NUMBER = re.compile(
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{\w*\*?\}|\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _COMMAND_WORDS = re.compile(r"\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{([^{}]*)\}")
-_FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
+_TAGGED = re.compile(r"<answer>((?:(?!</?answer>).){1,2000})</answer>", re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _PERCENT_AFTER = re.compile(r"[\s$)\\]*(?:%|percent\b|pct\b)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _PROSE = frozenset(
@@ -82,6 +84,16 @@ def find_answer(completion: str, *, last_maths: bool = False, last_number: bool 
     if found is None or len(found.text) > LONGEST_ANSWER or depth(found.text) > DEEPEST:
         return None
     return replace(found, text=_plain_commands(found.text))
+
+
+def reference_texts(answer: str) -> list[str]:
+    """What a reference means: its last boxes where there are any, else all of it without `$`.
+
+    One text, but two for `\\boxed{20}` percent, which is 20 for some and 20 % for others.
+    """
+    text = reference_text(answer)
+    boxed = _boxed(answer)
+    return [text, text + "\\%"] if boxed is not None and boxed.percent else [text]
 
 
 def reference_text(answer: str) -> str:
@@ -126,6 +138,8 @@ def _final_part(completion: str) -> str:
         text = text.rpartition("</think>")[2]
     elif completion.lstrip()[:7] == "<think>":
         return ""  # cut off while thinking: nothing was answered
+    if tagged := _last(_TAGGED, text):
+        text = tagged.group(1)
     if "```" in text:
         text = _FENCE.sub("", text)
     text = _BARE_BOX.sub(r"\\\1{\2}", text) if "\\boxed " in text or "\\fbox " in text else text

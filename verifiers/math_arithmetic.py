@@ -78,7 +78,7 @@ class Arithmetic:
         return self.times(a, inverse)
 
     def power(self, a: Any, b: Any) -> Any:
-        """A power: exact where it can be, and the real one of a negative number where the exponent's denominator is odd."""
+        """A power: exact where it can be, and real for a negative number where the exponent's denominator is odd."""
         if isinstance(a, tuple):
             return self._matrix_power(a, b)
         whole = int(b) if isinstance(b, Fraction) and b.denominator == 1 else None

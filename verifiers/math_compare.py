@@ -88,7 +88,7 @@ class Comparison:
             decided = decide(gold, answer)
             if decided:
                 return True
-            if decided is not None and not _has_comma(gold, answer):
+            if decided is not None and not _may_be_two(gold, answer):
                 return False
         return self._structures(gold, answer, level)
 
@@ -97,12 +97,17 @@ class Comparison:
         ours = read_number(gold)
         if ours is None:
             return None
+        if "," not in gold and _ONE_DECIMAL.fullmatch(answer):
+            answer = answer.replace(",", ".")  # `2,5` may be a list, but not where one number is asked for
         theirs = read_number(answer)
+        if theirs is None and (twice := _SAID_TWICE.fullmatch(answer)):
+            theirs, in_words = read_number(twice.group(1)), read_number(twice.group(2))
+            if theirs is None or in_words is None or theirs.value != in_words.value:
+                return None
         if theirs is None:
             return None
-        return same_number(
-            ours, theirs, tolerance=Fraction(self.rules.tolerance), units=self.rules.units, percent=self.rules.percent
-        )
+        tolerance = Fraction(self.rules.tolerance)
+        return same_number(ours, theirs, tolerance=tolerance, units=self.rules.units, percent=self.rules.percent)
 
     # -- structures ---------------------------------------------------------------------------------
 
@@ -168,9 +173,9 @@ class Comparison:
         mine, yours = (opened(side) for side in (ours, theirs))
         if len({i.label for i in mine if i.label}) > 1 or len({i.label for i in yours if i.label}) > 1:
             return self._records(mine, yours, level)
-        if (mine is not ours or yours is not theirs) and self.rules.containers == "strict":
-            if any(kind(bracketed(side[0].text)) == "tuple" for side in (ours, theirs) if len(side) == 1):
-                return False
+        lone = [side[0].text for side in (ours, theirs) if len(side) == 1]
+        if self.rules.containers == "strict" and any(kind(bracketed(text)) == "tuple" for text in lone):
+            return False
         return self._unordered(mine, yours, level)
 
     def _records(self, ours: list[Item], theirs: list[Item], level: int) -> bool:
@@ -304,9 +309,9 @@ def _is_expression(text: str) -> bool:
     return not _unread(text) and not is_relation(text)
 
 
-def _has_comma(gold: str, answer: str) -> bool:
-    """Whether a comma between digits may separate two numbers as well as thousands or decimals."""
-    return "," in gold and "," in answer
+def _may_be_two(gold: str, answer: str) -> bool:
+    """Whether a comma or a word may separate two answers: `3,12` is two numbers as well as a decimal one."""
+    return ("," in gold and "," in answer) or " and " in gold or " or " in gold
 
 
 def _round(found: tuple[str, str, str]) -> str:

@@ -29,10 +29,11 @@ _COMMA_DECIMAL = re.compile(r"(?:(0),(\d+)|(\d+),(\d{2}|\d{4,}))(?![\d,])")
 _LATEX_FRACTION = re.compile(r"(\d+)?\s*\\frac\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))\s*(?:\{\s*([-+]?\d+)\s*\}|(\d))")
 _FRACTION = re.compile(r"(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)|\((\d+)\)\s*/\s*\((\d+)\)")
 
-_SCALES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_UNIT_WORDS = re.compile(r"\s*([A-Za-z°$€£¢%]+(?:[ /·-]+[A-Za-z]+(?:\^\{?-?[1-3]\}?)?){0,4}(?:\^\{?-?[1-3]\}?)?)\.?\s*")
-_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-eighteen nineteen""".split()  # noqa: SIM905 - a list would fill the screen
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_POWER = r"(?:\^\{?-?[1-3]\}?)?"
+_UNIT_WORDS = re.compile(rf"\s*([A-Za-z°$€£¢%]+{_POWER}(?:[ /·-]+[A-Za-z]+{_POWER}){{0,4}})\.?\s*")
+_SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen""".split()  # noqa: SIM905 - a list would fill the screen
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 _IN_WORDS = {w: n for n, w in enumerate(_SMALL)} | {
     f"{tens}{'-' + _SMALL[n] if n else ''}": 10 * t + n for t, tens in enumerate(_TENS, 2) for n in range(10)
@@ -205,9 +206,11 @@ def _unit(rest: str) -> str | None:
     words = re.findall(r"[A-Za-z]+", unit)
     if any(w.lower() in NOT_UNITS and w not in UNITS for w in words):
         return None
+    if words and words[0].lower() in ("squared", "cubed"):
+        return None
     if words and len(words[0]) == 1 and words[0] not in UNITS and unit[0].isalpha():
         return None
-    if unit.lower() in ("percent", "pct", "percentage", "percentage points", "per cent", "%"):
+    if unit == "%" or unit.lower() == "per cent" or (words and words[0].lower() in ("percent", "pct", "percentage")):
         return "%"
     return unit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flywheel.verifiers.math_exact import NoValue, read_number
 
@@ -12,15 +12,17 @@ _WORDS = re.compile(r"[A-Za-z][A-Za-z,.' -]*[A-Za-z.!]")
 _CHOICE = re.compile(
     r"(?i:(?:option|choice|answer)\s+)?(?:\(([A-Ja-j])\)|\[([A-J])\]|([A-J]))[.:)]?(?:[\s:.)]+(.*))?", re.DOTALL
 )
+_HEDGE = re.compile(r"\b(?:not|wrong|incorrect|or|maybe)\b|(?:\band\b|[,/&])\s*\(?[A-J]\)?(?![A-Za-z])|^\(?[A-J]\)?$")
 _LONE_CHOICE = re.compile(r"\(?([A-J])\)?[.:)]?|\(([a-j])\)")
 _SAME_WORDS = [
-    frozenset(("∅", "empty set", "the empty set", "no solution", "no solutions", "no real solution", "no real solutions",
-               "no solution exists", "there is no solution", "there are no solutions")),
+    frozenset(("∅", "empty set", "the empty set", "no solution", "no solutions", "no real solution",
+               "no real solutions", "no solution exists", "there is no solution", "there are no solutions")),
     frozenset(("dne", "does not exist", "the limit does not exist", "doesn't exist")),
     frozenset(("∞", "+∞", "infinity", "positive infinity")),
     frozenset(("-∞", "negative infinity", "minus infinity", "-infinity")),
     frozenset(("infinitely many", "infinitely many solutions", "infinite", "infinite solutions")),
-    frozenset(("ℝ", "all real numbers", "all reals", "the set of all real numbers", "(-∞,∞)", "(-∞,+∞)", "real numbers")),
+    frozenset(("ℝ", "all real numbers", "all reals", "the set of all real numbers", "(-∞,∞)", "(-∞,+∞)",
+               "real numbers")),
 ]  # fmt: skip
 _SYNONYM = {word: number for number, group in enumerate(_SAME_WORDS) for word in group}
 
@@ -41,12 +43,9 @@ _BASE = re.compile(
     r"([0-9A-Za-z.]+)_\{?\s*\(?(\d{1,2}|[a-z]+)\)?\s*\}?|([0-9A-Z.]+)\s*\(?\s*(?:in )?base[ -]*(\d{1,2}|[a-z]+)\)?"
 )
 _BASES = {
-    w: i
-    for i, w in enumerate(
-        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(),
-        2,  # noqa: SIM905
-    )
-}
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+}  # fmt: skip
 _RESIDUE = re.compile(
     r"(?:[A-Za-z]\s*(?:≡|=)\s*)?(-?\d{1,60})\s*\(?\s*(?:\\pmod|\\bmod|\\mod|mod(?:ulo)?)\s*\{?\s*(\d{1,60})\s*\}?\s*\)?"
 )
@@ -56,19 +55,20 @@ class Form(NamedTuple):
     """What an answer is, by its form: two answers of one kind are equal when their values are."""
 
     kind: str
-    value: object
+    value: tuple[Any, ...]
+    half: bool = False
+    """Whether a time says a.m. or p.m."""
 
 
 def by_words(gold: str, answer: str) -> bool | None:
-    """Whether two tidied texts agree where the reference is a choice, words, a date or a time; None for other references."""
+    """Whether two tidied texts agree where the reference is a choice, words or a date; None for other references."""
     choice = _LONE_CHOICE.fullmatch(gold)
     if choice:
-        return _same_choice(choice, gold, answer)
+        return _same_choice(choice, answer)
     lettered = re.fullmatch(r"\(?([A-J])\)\s*(.+)|([A-J])[.:]\s+(.+)", gold)
     if lettered:
         letter, text = lettered.group(1) or lettered.group(3), lettered.group(2) or lettered.group(4)
-        said = _CHOICE.fullmatch(answer)
-        return (said is not None and _letter(said) == letter) or _plain(answer) == _plain(text)
+        return _chosen(answer) == letter or _plain(answer) == _plain(text)
     ours, theirs = _synonym(gold), _synonym(answer)
     if ours is not None and theirs is not None:
         return ours == theirs
@@ -77,13 +77,13 @@ def by_words(gold: str, answer: str) -> bool | None:
     if len(gold) > 2 and _WORDS.fullmatch(gold) and not _formula(gold):
         if len(gold) < 5 and not _WORDS.fullmatch(answer):
             return None  # `xyz` may be a product
-        return _plain(gold) == _plain(answer) or (
-            _plain(gold) in _MAYBE and _plain(answer).startswith(_plain(gold) + ",")
-        )
+        if _plain(gold) in _YES_OR_NO and (begun := re.match(r"([A-Za-z]+)[,.;:]\s", answer)):
+            return _plain(begun.group(1)) == _plain(gold)
+        return _plain(gold) == _plain(answer)
     return None
 
 
-_MAYBE = ("yes", "no", "true", "false")
+_YES_OR_NO = ("yes", "no", "true", "false")
 
 
 def _formula(text: str) -> bool:
@@ -101,16 +101,20 @@ def _synonym(text: str) -> int | None:
     return _SYNONYM.get(re.sub(r"\s*([,∞])\s*", r"\1", text.casefold()))
 
 
-def _same_choice(choice: re.Match[str], gold: str, answer: str) -> bool | None:
-    letter = (choice.group(1) or choice.group(2)).upper()
+def _chosen(answer: str) -> str | None:
+    """The letter that an answer chooses, with the choice's text behind it or not; None for two letters, or a denial."""
     said = _CHOICE.fullmatch(answer.upper() if len(answer) == 1 else answer)
-    if said is None:
-        return False if _LONE_CHOICE.fullmatch(answer) is None and choice.group(1) and len(answer) > 3 else None
-    return _letter(said) == letter
-
-
-def _letter(said: re.Match[str]) -> str:
+    if said is None or (said.group(4) and _HEDGE.search(said.group(4))):
+        return None
     return str(said.group(1) or said.group(2) or said.group(3)).upper()
+
+
+def _same_choice(choice: re.Match[str], answer: str) -> bool | None:
+    letter = (choice.group(1) or choice.group(2)).upper()
+    chosen = _chosen(answer)
+    if chosen is None:
+        return False if choice.group(1) and len(answer) > 3 else None
+    return chosen == letter
 
 
 def read_date(text: str) -> tuple[int, int, int | None] | None:
@@ -156,7 +160,7 @@ def _time(text: str) -> Form | None:
         return None
     if half:
         hour = hour % 12 + (12 if half.lower() == "p" else 0)
-    return Form("time", (hour * 3600 + minute * 60 + second, bool(half)))
+    return Form("time", (hour * 3600 + minute * 60 + second,), bool(half))
 
 
 def _ratio(text: str) -> tuple[Fraction, ...]:
@@ -188,11 +192,11 @@ def _as_ratio(text: str) -> Form | None:
 
 
 def _same_time(ours: Form, theirs: Form) -> bool:
-    (gold, gold_half), (answer, answer_half) = ours.value, theirs.value  # type: ignore[misc]
-    if gold == answer:
+    if ours.value == theirs.value:
         return True
     # A reference without a.m. or p.m. leaves it to the reader of the question.
-    return not gold_half and answer_half and gold % 43200 == answer % 43200 and gold < 13 * 3600
+    gold, answer = ours.value[0], theirs.value[0]
+    return not ours.half and theirs.half and gold % 43200 == answer % 43200 and gold < 13 * 3600
 
 
 def _one_sided(gold: str, ours: Form | None, answer: str, theirs: Form | None) -> bool | None:
@@ -209,5 +213,5 @@ def _one_sided(gold: str, ours: Form | None, answer: str, theirs: Form | None) -
             return number.value == parts[0] / parts[1] and (form.kind == "ratio" or literal)
         if form.kind == "residue" and form is ours:
             number = read_number(other)
-            return number is not None and not number.unit and number.value == form.value[0]  # type: ignore[index]
+            return number is not None and not number.unit and number.value == form.value[0]
     return False

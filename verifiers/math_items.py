@@ -13,6 +13,8 @@ from flywheel.verifiers.math_parse import Unreadable, parse, symbols
 from flywheel.verifiers.math_text import bracketed, compact, cut, depths
 from flywheel.verifiers.math_value import same_value
 
+_SPACED = re.compile(r",\s|;|\b(?:and|or)\b")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 INEQUALITY = re.compile(r"[<>≤≥≠]")
 IN_SETS = re.compile(r"[<>≤≥≠∪∩∖∈ℝ∅]")
 _SIGNS = {"±": ("+", "-"), "∓": ("-", "+")}
@@ -42,6 +44,8 @@ def items(text: str, *, trusted: bool = False) -> list[Item]:
 
     A reference is `trusted` to mean the last side of a chain of equations, whatever its others are.
     """
+    if _SPACED.search(text) and not any(bracket in text for bracket in "([{"):
+        text = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), text)  # `1,000 and 2,000` are two numbers
     parts = [p for p in cut(text, ",;", words=True) if p]
     result: list[Item] = []
     for part in parts or [""]:
@@ -53,7 +57,10 @@ def items(text: str, *, trusted: bool = False) -> list[Item]:
 
 
 def unlabelled(text: str, *, trusted: bool = False) -> Item:
-    """`x = 5` and `x ∈ {5}` as 5 with the label x; a chain of equal values as its last one. Raises NoValue for a false chain."""
+    """`x = 5` and `x ∈ {5}` as 5 with the label x, and a chain of equal values as its last one.
+
+    Raises NoValue for a chain of values that are not equal.
+    """
     head, found, tail = text.partition("∈")
     if found and _LABEL.fullmatch(head.strip()):
         return Item(compact(head), tail.strip())

@@ -33,6 +33,7 @@ DEEPEST = 40
 """Levels of nesting."""
 
 _MOST_POSTFIXES = 6
+_ENDS = frozenset(("\\\\", "\\}", "\\|", "\\rfloor", "\\rceil"))
 _STARTS = frozenset("({[|√π∞⟨")
 
 
@@ -130,7 +131,7 @@ class _Reader:
         if token == "|":
             return self.bars == 0
         if token.startswith("\\"):
-            return not (token.startswith("\\end") or token in ("\\\\", "\\}", "\\|"))
+            return not (token.startswith("\\end") or token in _ENDS)
         return token[:1].isalnum() or token in _STARTS
 
     def factor(self) -> Node:
@@ -182,7 +183,7 @@ class _Reader:
 
     def plain_atom(self) -> Node:
         token = self.take()
-        if token[0] in "0123456789.":
+        if token[:1].isdecimal() or (token[0] == "." and len(token) > 1):
             return self.number(token)
         if token in ("(", "[", "{"):
             self.at -= 1
@@ -289,7 +290,8 @@ class _Reader:
         return ("pow", node, power) if power is not None else node
 
     def log_base(self) -> Node:
-        token, after = self.peek(), self.tokens[self.at + 1]
+        token, after = self.take(), self.peek()
+        self.at -= 1
         if token == "{":
             return self.group("{", "}")
         if token.isdigit() and len(token) > 1 and not self.starts_factor(after):
@@ -356,12 +358,14 @@ class _Reader:
         self.take("^")
         last = self.script()
         body = self.product()
-        if symbols(first) or symbols(last) or any(name in s.partition("_")[2] for s in symbols(body)):
-            raise Unreadable(f"{kind} without an end")  # no number of terms, or terms with the index as subscript
+        # No number of terms, or terms that have the index as subscript: not for us.
+        open_ended = symbols(first) or symbols(last) or ("sym", "∞") in (first, last)
+        if open_ended or any(name in s.partition("_")[2] for s in symbols(body)):
+            raise Unreadable(f"{kind} without an end")
         return (kind, name, first, last, body)
 
     def matrix(self, token: str) -> Node:
-        kind = token[token.index("{") + 1 : token.index("}")].rstrip("*")
+        kind = token.partition("{")[2].partition("}")[0].rstrip("*")
         if kind not in ENVIRONMENTS:
             raise Unreadable(f"{token!r}")
         bars, self.bars = self.bars, 0

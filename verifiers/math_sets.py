@@ -36,7 +36,7 @@ _MOST_PARTS = 40
 
 @dataclass(frozen=True)
 class RealSet:
-    """`holds` says whether a number belongs, `ends` are the numbers at which that may change, `name` is the variable."""
+    """`holds` says whether a number belongs, `ends` are the numbers at which that may change, `name` the variable."""
 
     holds: Callable[[Any], bool]
     ends: tuple[Any, ...]
@@ -89,9 +89,7 @@ def real_set(text: str) -> RealSet | None:
         if not _NAME.fullmatch(head.strip()) or "∈" in tail:
             return None
         inner = real_set(tail.strip())
-        return (
-            RealSet(inner.holds, inner.ends, _variable(head), inner.written_out) if inner and not inner.name else inner
-        )
+        return replace(inner, name=_variable(head)) if inner and not inner.name else inner
     for symbol, combine in (("∖", _without), ("∪", _union), ("∩", _both)):
         parts = cut(text, symbol)
         if len(parts) > 1:

@@ -20,7 +20,7 @@ _PLAIN = (
     ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac"), ("\\dbinom", "\\binom"),
     ("\\tbinom", "\\binom"), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\:", " "), ("\\>", " "), ("\\ ", " "),
     ("~", " "), ("\\hfill", " "), ("&=", "="), ("\\$", "$"), ("\\%", "%"), ("\\#", "#"), ("^{\\circ}", "°"),
-    ("^\\circ", "°"), ("^{°}", "°"), ("^°", "°"), ("\\degree", "°"), ("\\lt", "<"), ("\\gt", ">"),
+    ("^\\circ", "°"), ("^{°}", "°"), ("^°", "°"), ("\\degree", "°"), ("sq.", "sq"), ("\\lt", "<"), ("\\gt", ">"),
     ("\\leqslant", "≤"), ("\\geqslant", "≥"), ("\\leq", "≤"), ("\\geq", "≥"), ("\\le", "≤"), ("\\ge", "≥"),
     ("<=", "≤"), (">=", "≥"), ("=<", "≤"), ("\\neq", "≠"), ("\\ne", "≠"), ("!=", "≠"), ("\\not=", "≠"),
     ("\\approx", "≈"), ("\\simeq", "≈"), ("\\equiv", "≡"), ("\\in", "∈"), ("\\cup", "∪"), ("\\cap", "∩"),
@@ -38,8 +38,8 @@ _PLAIN = (
 
 
 def _spelling(old: str) -> str:
-    """A spelling's pattern: a command's name ends where its letters end (`\\left` is not the beginning of `\\leftarrow`),
-    and a row of a matrix ends in two backslashes (`\\\\ ` is no space)."""
+    """A spelling's pattern: a command's name ends where its letters end (`\\left` does not begin `\\leftarrow`), and a
+    row of a matrix ends in two backslashes (`\\\\ ` is no space)."""
     if old[0] != "\\":
         return re.escape(old)
     return re.escape(old) + r"(?![A-Za-z])" if old[-1].isalpha() else r"(?<!\\)" + re.escape(old)
@@ -56,6 +56,7 @@ _DIGIT_GROUPS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:(?:\{,\}|,\\!|,\\ )\s*
 _DECIMAL_BRACES = re.compile(r"(?<=\d)\{[,.]\}(?=\d)")
 _THIN_GROUPS = re.compile(r"(?<![\d.,])([1-9]\d{0,2})((?:\s*\\[,;: !]\s*\d{3})+)(?!\d)")
 _SPACE_BEFORE_DIGITS = re.compile(r"\\[,;:!]\s*(?=\d)")
+_CHOOSE = re.compile(r"\{?\s*([^{}\\]{1,60}?)\s*\\choose\s*([^{}\\]{1,60}?)\s*(?:\}|$)")
 _ENDS = re.compile(r"(?:\s|\\\\|[.,;:](?!\d))+$")
 
 
@@ -80,6 +81,8 @@ def tidy(text: str) -> str:
             break
         tidied = _WRAPPED.sub(lambda m: f" {m.group(1).strip()} ", tidied)
     tidied = tidied.replace(" ^", "^")
+    if "\\choose" in tidied:
+        tidied = _CHOOSE.sub(r"\\binom{\1}{\2}", tidied)
     tidied = _SUBSCRIPT.sub(lambda m: f"_{m.group(1)}" if len(m.group(1)) < 2 else m.group(), tidied)
     return _ENDS.sub("", " ".join(tidied.split())).strip().lstrip(",;:").strip()
 
@@ -117,9 +120,8 @@ def cut(text: str, separators: str, *, words: bool = False) -> list[str]:
     if not words and not any(s in text for s in separators):
         return [text]
     levels = depths(text)
-    word_cuts = (
-        {m.start(): m.end() for m in _WORD_CUT.finditer(text)} if words and ("or" in text or "and" in text) else {}
-    )
+    spoken = words and ("or" in text or "and" in text)
+    word_cuts = {m.start(): m.end() for m in _WORD_CUT.finditer(text)} if spoken else {}
     parts, start, position = [], 0, 0
     while position < len(text):
         if levels[position] == 0:

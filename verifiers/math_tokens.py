@@ -9,13 +9,13 @@ FUNCTIONS = frozenset(
 )
 OF_MANY = frozenset(("max", "min", "gcd", "lcm"))
 OTHER_NAMES = {
-    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "sgn": "sgn", "floor": "floor", "ceil": "ceil", 
+    "asin": "arcsin", "acos": "arccos", "atan": "arctan", "sgn": "sgn", "floor": "floor", "ceil": "ceil",
     "cbrt": "cbrt",
 }  # fmt: skip
 CONSTANTS = {"π": "π", "pi": "π", "∞": "∞", "infinity": "∞", "infty": "∞", "inf": "∞", "oo": "∞"}
 GREEK = frozenset(
-    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon
-    phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar""".split()  # noqa: SIM905
+    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau
+    upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar""".split()  # noqa: SIM905
 )
 WRAPPERS = frozenset(("mathcal", "mathbb", "hat", "bar", "tilde", "vec", "overrightarrow", "mathscr", "mathfrak"))
 ENVIRONMENTS = frozenset(("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "smallmatrix", "array"))

@@ -42,13 +42,14 @@ _COMPOUND = {"mph": "mile/hour", "kph": "km/hour", "kmh": "km/hour", "cc": "cm^3
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SUFFIXES = {"squared": 2, "cubed": 3}
 NOT_UNITS = frozenset(
-    """and or factorial choose mod modulo over plus minus times divided by is are to if where when but not
-    maybe then pi sqrt sin cos tan log ln exp remainder base half third halves infinity than least
-    most e i x y z n k""".split()  # noqa: SIM905 - a list of forty would fill the screen
+    """and or factorial choose mod modulo over plus minus times divided by is are to if where when but not maybe then pi
+    sqrt sin cos tan log ln exp remainder base half third halves infinity than least most thirds fourths fifths sixths
+    sevenths eighths ninths tenths hundredths thousandths millionths fifth sixth tenth e i x y z n k""".split()  # noqa: SIM905
 )
 _WORD = re.compile(r"([A-Za-z°$€£¢]+)(?:\^?\{?([-1-9]+)\}?)?")
 _TRAILING = re.compile(  # a value, and up to five words behind it
-    r"(.*?[\d)}\]π°|])\s*((?:(?:[A-Za-z]+\.?(?:\^\{?[23]\}?)?)(?:\s*[/·-]\s*|\s+)){0,4}[A-Za-z]+\.?(?:\^\{?-?[123]\}?)?)",
+    r"(.*?[\d)}\]π°|])\s*"
+    r"((?:(?:[A-Za-z]+\.?(?:\^\{?[23]\}?)?)(?:\s*[/·-]\s*|\s+)){0,4}[A-Za-z]+\.?(?:\^\{?-?[123]\}?)?)",
     re.DOTALL,
 )
 
@@ -118,19 +119,25 @@ def same_dimensions(gold: str, answer: str) -> bool:
 def unit_words(text: str) -> bool:
     """Whether words behind a value can be a unit."""
     words = re.findall(r"[A-Za-z]+", text)
-    return bool(words) and all(
-        w in UNITS
-        or singular(w.lower()) in UNITS
-        or w.lower() in _COMPOUND
-        or (len(w) > 2 and w.lower() not in NOT_UNITS)
-        for w in words
-        if w.lower() not in ("per", "of", "a", "an", "the")
+    return (
+        bool(words)
+        and words[0].lower() not in _SUFFIXES
+        and all(
+            w in UNITS
+            or singular(w.lower()) in UNITS
+            or w.lower() in _COMPOUND
+            or (len(w) > 2 and w.lower() not in NOT_UNITS)
+            for w in words
+            if w.lower() not in ("per", "of", "a", "an", "the")
+        )
     )
 
 
 @lru_cache(maxsize=4096)
 def split_unit(text: str) -> tuple[str, str]:
     """A tidied expression and the unit behind it, "" for none: `3\\sqrt{2} cm` is (`3\\sqrt{2}`, `cm`)."""
+    if text[:1] in ("$", "€", "£"):
+        return text[1:].strip(), text[0]
     if not text[-1:].isalpha() and text[-1:] not in "}.123456789":
         return text, ""
     found = _TRAILING.fullmatch(text)

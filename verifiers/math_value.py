@@ -113,9 +113,8 @@ def proportional(gold: tuple[str, str], answer: tuple[str, str]) -> int:
                 return 0
             continue
         mp.dps = DIGITS
-        ratio = (
-            theirs / ours if isinstance(ours, Fraction) and isinstance(theirs, Fraction) else _mp(theirs) / _mp(ours)
-        )
+        exact = isinstance(ours, Fraction) and isinstance(theirs, Fraction)
+        ratio = theirs / ours if exact else _mp(theirs) / _mp(ours)
         first = ratio if first is None else first
         if ratio != first and not (abs(_mp(ratio) - _mp(first)) <= abs(_mp(first)) * mp.mpf(10) ** -35):
             return 0
@@ -160,7 +159,7 @@ def _agree(gold: str, answer: str, point: int, tolerance: float) -> bool:
     exact, other = _mp(_value(gold, point, digits)), _mp(_value(answer, point, digits))
     mp = _context()
     mp.dps = digits
-    if abs(exact - other) <= max(abs(exact), abs(other)) * mp.mpf(10) ** (DIGITS - digits):
+    if abs(exact - other) <= max(abs(exact), abs(other)) * mp.mpf(10) ** (15 - digits):
         return True
     return _vanishes(gold, exact, point, digits) and _vanishes(answer, other, point, digits)
 
@@ -181,7 +180,9 @@ def _close(ours: Any, theirs: Any, tolerance: float) -> bool | None:
         return None
     if difference > size * mp.mpf(10) ** -12:
         return False
-    return True if difference <= size * mp.mpf(10) ** -40 and size < mp.mpf(10) ** 9 else None
+    # A decimal with as many digits of a surd as are looked at first is still not that surd.
+    alike = isinstance(ours, Fraction) == isinstance(theirs, Fraction)
+    return True if alike and difference <= size * mp.mpf(10) ** -40 and size < mp.mpf(10) ** 9 else None
 
 
 def _vanishes(text: str, value: Any, point: int, digits: int) -> bool:
