@@ -75,14 +75,16 @@ class UnitTests:
         except BadProblem as error:
             return _ruled(Outcome.ERROR, str(error))
         if len(completion) > LONGEST:
-            return _ruled(Outcome.WRONG, f"the completion has {len(completion)} characters (at most {LONGEST} are read)")
+            return _ruled(
+                Outcome.WRONG, f"the completion has {len(completion)} characters (at most {LONGEST} are read)"
+            )
         if isinstance(tests, ProgramTests):
-            texts = program_texts(completion, "", [])
+            texts = program_texts(completion)
             if not texts.texts:
                 return _ruled(Outcome.NO_ANSWER, "the completion has no program")
             return self._judge_program(tests, texts)
         prelude = prompt_code(str(problem.meta.get("prompt") or problem.prompt))
-        texts = program_texts(completion, prelude, [tests.entry])
+        texts = program_texts(completion, prelude, tests.entry)
         if not texts.texts or not completion.strip():
             return _ruled(Outcome.NO_ANSWER, f"the completion does not define {tests.entry!r}")
         return self._judge_function(problem, tests, texts, prelude)

@@ -53,7 +53,9 @@ def hidden() -> list[str]:
     prefix = Path(os.path.realpath(sys.base_prefix))
     places = {path[key] for path in schemes for key in ("purelib", "platlib")}
     places |= {*site.getsitepackages(), site.getusersitepackages(), *(p for p in sys.path if p.endswith("-packages"))}
-    places |= {str(p) for root in (prefix, Path("/usr"), Path("/usr/local")) for p in root.glob("lib*/python3*/*-packages")}
+    places |= {
+        str(p) for root in (prefix, Path("/usr"), Path("/usr/local")) for p in root.glob("lib*/python3*/*-packages")
+    }
     return sorted({os.path.realpath(p) for p in places if os.path.isdir(p)})
 
 

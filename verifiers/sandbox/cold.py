@@ -119,7 +119,9 @@ class Cell:
         self._serve = serve
         self._namespaces = level is Level.NAMESPACES
         self._drop = system.has_user_to_drop_to()
-        self._scratch = "" if serve else bwrap.SCRATCH if self._namespaces else tempfile.mkdtemp(prefix="flywheel-sandbox-")
+        self._scratch = (
+            "" if serve else bwrap.SCRATCH if self._namespaces else tempfile.mkdtemp(prefix="flywheel-sandbox-")
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: dict[str, int] = {}
         self._heard = b""

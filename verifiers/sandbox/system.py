@@ -57,7 +57,9 @@ def clone(flags: int) -> int:
     privilege, and the child is process 1 of its process namespace, whose end ends all in it.
     """
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid: int = _locked_libc.syscall(ctypes.c_long(_CLONE[platform.machine()]), ctypes.c_long(flags | SIGCHLD), 0, 0, 0, 0)
+    pid: int = _locked_libc.syscall(
+        ctypes.c_long(_CLONE[platform.machine()]), ctypes.c_long(flags | SIGCHLD), 0, 0, 0, 0
+    )
     error = ctypes.get_errno()
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()

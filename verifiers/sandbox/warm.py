@@ -123,7 +123,9 @@ class Server:
         self._words.seek(0)
         said = self._words.read().decode(errors="replace").strip().splitlines()
         self.close()
-        return SandboxError(f"the sandbox's interpreter does not answer: {why}" + (f"; it wrote: {said[-1]}" if said else ""))
+        return SandboxError(
+            f"the sandbox's interpreter does not answer: {why}" + (f"; it wrote: {said[-1]}" if said else "")
+        )
 
     def close(self) -> None:
         """End the interpreter and every job. In a fork of the process that made it, only give up the descriptors."""
