@@ -315,7 +315,8 @@ def _read_until_end(cell: Cell, streams: Sequence[_Stream], deadline: float) -> 
 
 
 def _remove(folder: str) -> None:
-    """Delete a tree, however deep; what a program made read-only or nested a thousand times goes too."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Delete a tree, however deep: Python's own way goes down by recursion."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):
         subprocess.run(["rm", "-rf", "--one-file-system", "--", folder], check=False, capture_output=True)
