@@ -6,6 +6,7 @@ A parser can be crashed by what it reads, so whether a text is a program is foun
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,10 @@ LONGEST = 200_000
 """Characters of a completion's code that are read."""
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*$", re.MULTILINE)
 _PYTHON = {"", "python", "py", "python3", "python3.11", "py3", "pycon", "ipython", "code"}
-_CODE_LINE = re.compile(r"^(?:from\s+\S+\s+import\b|import\s+\w|(?:async\s+)?def\s+\w|class\s+\w|@\w|\w+\s*(?::[^\n=]+)?=[^=])", re.MULTILINE)
+_CODE_LINE = re.compile(
+    r"^(?:from\s+\S+\s+import\b|import\s+\w|(?:async\s+)?def\s+\w|class\s+\w|@\w|\w+\s*(?::[^\n=]+)?=[^=])",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +33,24 @@ class Texts:
     marked: bool
 
 
-def program_texts(completion: str, prelude: str, entries: list[str]) -> Texts:
+def program_texts(completion: str, prelude: str = "", entry: str | None = None) -> Texts:
     """What may be a completion's program, in this order:
 
-    the last fenced Python block that defines the first of `entries`; bare code that defines it, from its first line of
-    code on; a continuation of `prelude`, the prompt's own code, as it stands or indented. Without `entries` (a whole
-    program is asked for): the last block, else the bare text. What stands before `</think>` is not looked at, and a
-    thought that does not end has no answer.
+    the last fenced Python block that defines `entry`; bare code that defines it, from its first line of code on; a
+    continuation of `prelude`, the prompt's own code, as it stands or indented. Without `entry` (a whole program is
+    asked for): the last block, else the bare text. A builtin's name as `entry` stands for any name, for data sets
+    give it where a test wraps the function in one. What stands before `</think>` is not looked at, and a thought that
+    does not end has no answer.
     """
     if "</think>" not in completion and "<think>" in completion:
         return Texts([], [], marked=False)
     text = completion.rpartition("</think>")[2].replace("\r\n", "\n").replace("\x00", "")
     blocks = _blocks(text)
-    if not entries:
+    if entry is None:
         texts = blocks[::-1] if blocks else [text, *_from_first_code(text)]
         return Texts([t for t in texts if t.strip()], [], marked=bool(blocks))
-    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(entries[0])}\b|^{re.escape(entries[0])}\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
+    name = r"[A-Za-z_]\w*" if hasattr(builtins, entry) else re.escape(entry)
+    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
     defining = [i for i, block in enumerate(blocks) if defines.search(block)]
     texts = [blocks[i] for i in reversed(defining)]
     before = blocks[: defining[-1]] if defining else []

