@@ -88,7 +88,7 @@ print(json.dumps({
     assert found["flows"] and found["cli"]
     assert found["recipes"] == sorted(p.name for p in (ROOT / "flywheel/recipes").glob("*.toml"))
     assert "demo.toml" in found["recipes"]
-    assert found["verifiers"] == ["exact", "math", "proof"]
+    assert found["verifiers"] == ["exact", "math", "proof", "unit_tests"]
     assert found["version"] == PROJECT["project"]["version"]
     console = subprocess.run(
         [tmp_path / "venv/bin/flywheel", "recipes"],

@@ -15,13 +15,13 @@ from flywheel.verifiers.proof_text import HOLE
 
 pytestmark = pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq (coqc) is not installed")
 
-EASY = f"Require Import Arith.\nTheorem goal : forall n : nat, n + 0 = n.\nProof.\n{HOLE}\nQed.\n"
+EASY = f"Theorem goal : forall n : nat, n + 0 = n.\nProof.\n{HOLE}\nQed.\n"
 EASY_PROOF = "induction n as [|n IH].\n- reflexivity.\n- simpl. rewrite IH. reflexivity."
 FALSE = f"Theorem goal : 1 + 1 = 3.\nProof.\n{HOLE}\nQed.\n"
 TREES = """Inductive tree := leaf | node (l r : tree).
 Fixpoint size t := match t with leaf => 1 | node l r => size l + size r end."""
 RESTATED = f"""```coq
-Require Import Arith.
+Require Import Lia.
 
 Theorem goal :
   forall n : nat, n + 0 = n.
@@ -48,7 +48,7 @@ def judge(verifier: Proof, completion: str, answer: str = EASY, **meta: object) 
         EASY_PROOF,
         f"By induction.\n```coq\nProof.\n{EASY_PROOF}\nQed.\n```\nThat is all.",
         RESTATED,
-        "intros. auto with arith.",
+        "intros n. symmetry. apply plus_n_O.",
     ],
 )
 def test_a_proof_is_correct(verifier: Proof, completion: str) -> None:
@@ -110,10 +110,10 @@ def test_a_broken_problem_is_an_error(verifier: Proof, answer: str, meta: dict[s
 def test_axioms_count_only_where_they_are_allowed(verifier: Proof) -> None:
     extensionality = "Coq.Logic.FunctionalExtensionality.functional_extensionality_dep"
     template = (
-        "Require Import Arith FunctionalExtensionality.\n"
+        "Require Import FunctionalExtensionality.\n"
         f"Theorem goal : (fun n => n + 0) = (fun n => n).\nProof.\n{HOLE}\nQed."
     )
-    proof = "apply functional_extensionality. intros. auto with arith."
+    proof = "apply functional_extensionality. intros n. symmetry. apply plus_n_O."
     judgement = judge(verifier, proof, template)
     assert judgement.outcome == Outcome.WRONG and "functional_extensionality_dep" in judgement.detail
     judgement = judge(verifier, proof, template, axioms=[extensionality])
@@ -170,7 +170,7 @@ def test_the_guards_are_not_so_tight_that_nothing_passes(verifier: Proof, monkey
     "bomb", ["repeat (idtac; pose 1).", "do 100000000 idtac.", "let rec f := f in f.", "vm_compute in *."]
 )
 def test_a_bomb_ends_in_time(bomb: str) -> None:
-    verifier = Proof(kernel="coq", min_level=str(sandbox.choose(sandbox.Level.UNSAFE)), seconds=2.0, memory_gib=1.0)
+    verifier = Proof(kernel="coq", min_level=str(sandbox.choose(sandbox.Level.UNSAFE)), seconds=1.5, memory_gib=1.0)
     template = f"Theorem goal : forall H : Nat.pow 2 40 = 0, 1 + 1 = 3.\nProof.\n{HOLE}\nQed."
     assert judge(verifier, f"intros. {bomb}", template).outcome in (Outcome.TIMEOUT, Outcome.WRONG)
     assert judge(verifier, EASY_PROOF).outcome in (Outcome.CORRECT, Outcome.TIMEOUT)

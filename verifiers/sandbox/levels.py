@@ -84,8 +84,10 @@ def choose(min_level: Level = Level.LANDLOCK) -> Level:
         if not found[level]:
             return level
     missing = "; ".join(f"{level}: {found[level]}" for level in order[: order.index(wanted) + 1])
-    way_out = 'the way out is min_level = "landlock"' if wanted is Level.NAMESPACES and not found[Level.LANDLOCK] else (
-        'min_level = "unsafe" runs model-written code behind resource limits alone'
+    way_out = (
+        'the way out is min_level = "landlock"'
+        if wanted is Level.NAMESPACES and not found[Level.LANDLOCK]
+        else ('min_level = "unsafe" runs model-written code behind resource limits alone')
     )
     raise SandboxError(f"no isolation of level {wanted} or better works here ({missing}); {way_out}")
 
