@@ -36,6 +36,7 @@ class Coq:
     command = "coqc"
     fences = ("coq", "rocq", "v", "gallina")
     source, compiled = ".v", ".vo"
+    memory_gib = 2.0
     shortens = True
     axioms: tuple[str, ...] = ()
 
@@ -45,11 +46,10 @@ class Coq:
             text = without_comments(template.before, "(*", "*)")
         except Refused as error:
             raise TemplateError(f"in the template {error}") from None
-        found = None
-        for found in _THEOREM.finditer(text):
-            pass
-        if found is None:
+        theorems = list(_THEOREM.finditer(text))
+        if not theorems:
             raise TemplateError("no theorem (Theorem, Lemma, …) stands before the template's hole")
+        found = theorems[-1]
         preamble = text[: found.start()]
         if declares := _DECLARES.search(preamble):
             raise TemplateError(f"{declares[1]} stands before the theorem; declarations belong in meta['definitions']")
@@ -75,8 +75,9 @@ class Coq:
         return text
 
     def statement(self, theorem: Theorem, imports: Sequence[str]) -> str:
-        """The template up to its hole, and `Admitted`."""
-        return f"{_required(imports)}{theorem.template.before}\nAdmitted.\n"
+        """The template up to its hole, `Admitted`, and what was to be proved under a name of ours."""
+        named = f"Definition flywheel_statement : Type := ltac:(let t := type of {theorem.name} in exact t)."
+        return f"{_required(imports)}{theorem.template.before}\nAdmitted.\n{named}\n"
 
     def candidate(self, theorem: Theorem, proof: str, imports: Sequence[str]) -> str:
         """The template with its hole filled."""
@@ -90,8 +91,8 @@ class Coq:
         loaded = "".join(f"Require {module}.\n" for module in imports)
         return (
             f"{loaded}Set Guard Checking. Set Positivity Checking. Set Universe Checking.\n"
-            f"Definition flywheel_verdict : ltac:(let t := type of {STATEMENT}.{theorem.name} in exact t) :="
-            f" {CANDIDATE}.{theorem.name}.\nPrint Assumptions flywheel_verdict.\n"
+            f"Definition flywheel_verdict : {STATEMENT}.flywheel_statement := {CANDIDATE}.{theorem.name}.\n"
+            "Print Assumptions flywheel_verdict.\n"
         )
 
     def arguments(self, module: str) -> list[str]:

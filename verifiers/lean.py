@@ -1,8 +1,9 @@
 """Lean 4 for `flywheel.verifiers.proof_assistant`: how its files are written, compiled and read.
 
-Loading a Lean module also loads the syntax and the macros that it declares, so here separate files alone would not keep a
-candidate from changing our question. Hence the proof stands in parentheses that it cannot leave: it must be balanced and
-hold no strings, and a command in parentheses is a syntax error. What could still run code in there is refused by name.
+Loading a Lean module also loads the syntax and the macros that it declares, so here separate files alone would not
+keep a candidate from changing our question. Hence the proof stands in parentheses that it cannot leave: it must be
+balanced and hold no strings, and a command in parentheses is a syntax error. What could still run code in there is
+refused by name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flywheel.verifiers import sandbox
-from flywheel.verifiers.proof_assistant import CANDIDATE, STATEMENT, Theorem, Unavailable
+from flywheel.verifiers.proof_assistant import Theorem, Unavailable
 from flywheel.verifiers.proof_text import Refused, Template, TemplateError, restated_until, without_comments
 
 _THEOREM = re.compile(r"^[ \t]*(?:theorem|lemma)\s+([^\s:({\[⦃.«]+(?:\.[^\s:({\[⦃.«]+)*)", re.MULTILINE)
@@ -46,6 +47,7 @@ class Lean:
     command = "lean"
     fences = ("lean", "lean4")
     source, compiled = ".lean", ".olean"
+    memory_gib = 16.0  # it reserves 5 to 8 that it does not use, and maps its libraries; `--memory` bounds what it uses
     shortens = False
     axioms: tuple[str, ...] = ("propext", "Classical.choice", "Quot.sound")
 
@@ -55,11 +57,10 @@ class Lean:
             text = without_comments(template.before, "/-", "-/", "--")
         except Refused as error:
             raise TemplateError(f"in the template {error}") from None
-        found = None
-        for found in _THEOREM.finditer(text):
-            pass
-        if found is None or not _ASSIGNED.search(text):
+        theorems = list(_THEOREM.finditer(text))
+        if not theorems or not _ASSIGNED.search(text):
             raise TemplateError("before the template's hole must stand `theorem NAME … :=` or `theorem NAME … := by`")
+        found = theorems[-1]
         preamble = text[: found.start()]
         if declares := _DECLARES.search(preamble):
             raise TemplateError(f"{declares[1]} stands before the theorem; declarations belong in meta['definitions']")
@@ -68,14 +69,15 @@ class Lean:
     def clean(self, theorem: Theorem, proof: str) -> str:
         """A term for the parentheses: without comments, without the statement said again, columns kept."""
         text = without_comments(proof, "/-", "-/", "--")
-        by_tactics = bool(_ASSIGNED.search(theorem.header)[1])  # type: ignore[index] - theorem() made sure of it
+        by_tactics = theorem.header.rstrip().endswith("by")
         start = restated_until(text, _ASSIGNED.sub(":=", theorem.header))
         is_term = start is not None or not by_tactics
         if by := _BY.match(text, start or 0):
             start, is_term = by.end(), False
         start = start or 0
         column = start - (text.rfind("\n", 0, start) + 1)
-        body = textwrap.dedent((" " * column + text[start:]).expandtabs(8)).strip("\n")
+        lines = (" " * column + text[start:]).expandtabs(8).split("\n")
+        body = textwrap.dedent("\n".join(line.rstrip() for line in lines)).strip("\n")
         if reason := refusal(body):
             raise Refused(reason)
         return textwrap.indent(body if is_term else f"by\n{textwrap.indent(body, '  ')}", "  ")
@@ -104,8 +106,8 @@ class Lean:
         )
 
     def arguments(self, module: str) -> list[str]:
-        """Messages as JSON, one thread, and the compiled module beside its source."""
-        return ["--json", "-j1", "-o", module + self.compiled, module + self.source]
+        """Messages as JSON, one thread, 4 GB of memory in use, and the compiled module beside its source."""
+        return ["--json", "-j1", "--memory=4096", "-o", module + self.compiled, module + self.source]
 
     def environment(self, libraries: Sequence[Path]) -> dict[str, str]:
         """LEAN_PATH: the run's own folder, then the libraries'."""

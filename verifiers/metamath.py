@@ -10,6 +10,7 @@ compressed proofs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from flywheel.verifiers.metamath_database import Assertion, Goal, Hypothesis, Symbols
 
@@ -29,7 +30,7 @@ class TooMuchWork(Exception):
     """The proof's expressions outgrow the bounds above."""
 
 
-Step = Hypothesis | Assertion | int
+Step: TypeAlias = Hypothesis | Assertion | int
 """What a proof names: a hypothesis, an assertion, or an expression that it marked before, by its number."""
 MARK = -1
 """The step that marks the expression on top of the stack."""
@@ -157,7 +158,7 @@ def _compressed(goal: Goal, proof: Sequence[str]) -> Iterator[Step]:
 
 
 def _numbers(letters: str) -> Iterator[int]:
-    """What the letters spell: numbers from 0, `U` to `Y` their high digits (base 5), `A` to `T` the last; MARK for Z."""
+    """What the letters spell: numbers from 0, `U` to `Y` high digits (base 5), `A` to `T` the last; MARK for Z."""
     high, markable = 0, False
     for letter in letters:
         if "A" <= letter <= "T":

@@ -149,7 +149,7 @@ class _Reader:
         return None
 
     def _until(self, end: str) -> list[str]:
-        found = []
+        found: list[str] = []
         for token in self.tokens:
             if token == end:
                 return found

@@ -101,7 +101,7 @@ def _problem(name: str, statement: str, proof: list[str]) -> Problem:
 
 
 def _detached(minor: Theorem, major: Theorem) -> Theorem | None:
-    """The most general theorem by modus ponens, or None where there is none, or none in as many variables as have names."""
+    """The most general theorem by modus ponens; None where there is none, or it has more variables than names."""
     if isinstance(major.statement, int) or len(major.statement) != 2:
         return None
     premise, conclusion = (_shifted(part, len(NAMES)) for part in major.statement)

@@ -48,14 +48,14 @@ class Proof:
     seconds: float = 10.0
     """Coq and Lean: for each of the two runs that a completion costs. `verify.deadline_seconds` should leave room for
     both, and for the problem's own statement, which is compiled when it is first met."""
-    memory_gib: float = 4.0
-    """Coq and Lean: address space of a run. Large libraries are mapped into it: Mathlib wants 16."""
+    memory_gib: float | None = None
+    """Coq and Lean: address space of a run. None means 2 for Coq, and 16 for Lean, which maps its libraries into it."""
     min_level: Literal["namespaces", "landlock", "unsafe"] = "landlock"
     """Coq and Lean: the weakest isolation to put up with (docs/sandbox.md)."""
     _assistant: Assistant | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.memory_gib <= 0:
+        if self.seconds <= 0 or (self.memory_gib is not None and self.memory_gib <= 0):
             raise ValueError("seconds and memory_gib are greater than 0")
         if self.kernel == "metamath":
             return

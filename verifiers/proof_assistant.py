@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class Language(Protocol):
     compiled: str
     axioms: tuple[str, ...]
     """Those a proof may rest on where nobody says otherwise."""
+    memory_gib: float
+    """Address space that a run is given where nobody says otherwise."""
     shortens: bool
     """Whether names are printed as short as they are unambiguous, or in full."""
 
@@ -101,7 +104,7 @@ class Assistant:
     readable: tuple[Path, ...] = ()
     axioms: tuple[str, ...] | None = None
     seconds: float = 10.0
-    memory_gib: float = 4.0
+    memory_gib: float | None = None
     min_level: str = "landlock"
     _ours: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict, init=False)
     _installed: tuple[Path, list[Path]] | None = field(default=None, init=False)
@@ -137,8 +140,8 @@ class Assistant:
         definitions = {m: c for m, c in ours.items() if m == DEFINITIONS}
         candidate = self.language.candidate(theorem, proof, list(definitions))
         finished, compiled = self._compile(CANDIDATE, candidate, definitions)
-        if finished.timed_out:
-            return Judgement(Outcome.TIMEOUT, 0.0, proof, f"not compiled within {self.seconds:g} s")
+        if exhausted(finished):
+            return Judgement(Outcome.TIMEOUT, 0.0, proof, f"not compiled within {self.seconds:g} s and its memory")
         if not compiled:
             return wrong(proof, self.language.complaint(finished))
         finished = self._run(
@@ -146,8 +149,8 @@ class Assistant:
             {VERDICT + self.language.source: self.language.verdict(theorem, [*ours, CANDIDATE]).encode()},
             {**ours, CANDIDATE: compiled},
         )
-        if finished.timed_out:
-            return Judgement(Outcome.TIMEOUT, 0.0, proof, f"not checked within {self.seconds:g} s")
+        if exhausted(finished):
+            return Judgement(Outcome.TIMEOUT, 0.0, proof, f"not checked within {self.seconds:g} s and its memory")
         if finished.exit_code != 0:
             return wrong(proof, f"it does not prove the statement: {self.language.complaint(finished)}")
         printed = finished.stdout.decode(errors="replace")
@@ -184,7 +187,7 @@ class Assistant:
     def _add(self, modules: dict[str, bytes], module: str, text: str) -> None:
         finished, compiled = self._compile(module, text, modules)
         if not compiled:
-            said = f"not within {self.seconds:g} s" if finished.timed_out else self.language.complaint(finished)
+            said = f"not within {self.seconds:g} s" if exhausted(finished) else self.language.complaint(finished)
             what = "meta['definitions']" if module == DEFINITIONS else "the template's statement"
             raise TemplateError(f"{what} does not compile: {said}")
         modules[module] = compiled
@@ -217,13 +220,19 @@ class Assistant:
             limits=sandbox.Limits(
                 wall_seconds=self.seconds,
                 cpu_seconds=math.ceil(self.seconds),
-                memory_bytes=int(self.memory_gib * 2**30),
+                memory_bytes=int((self.memory_gib or self.language.memory_gib) * 2**30),
                 file_bytes=LARGEST_COMPILED,
                 output_bytes=LARGEST_COMPILED,
                 scratch_bytes=4 * LARGEST_COMPILED,
             ),
             environment=self.language.environment(self.libraries),
         )
+
+
+def exhausted(finished: sandbox.Finished) -> bool:
+    """Whether a run ended because its time or memory did; a shell reports a child's signal as 128 more."""
+    ended = finished.signal or (finished.exit_code or 0) - 128
+    return finished.timed_out or ended in (signal.SIGKILL, signal.SIGXCPU) or b"ut of memory" in finished.stderr
 
 
 def short_enough(proof: str) -> str:
@@ -239,7 +248,7 @@ def wrong(proof: str, detail: str) -> Judgement:
 
 
 def is_allowed(name: str, allowed: Sequence[str], *, shortened: bool) -> bool:
-    """Whether an assumption is one of `allowed`; it may be `shortened` from the left, but a candidate's own never is."""
+    """Whether an assumption is one of `allowed`, `shortened` from the left or not; a candidate's own never is."""
     if not shortened:
         return name in allowed
     parts = name.split(".")

@@ -61,7 +61,8 @@ def find_proof(completion: str, languages: tuple[str, ...]) -> str | None:
 def _fenced_blocks(text: str) -> list[tuple[str, str]]:
     """(language, content) of the fenced blocks; one that is not closed goes on to the end."""
     blocks: list[tuple[str, str]] = []
-    fence, language, body = "", "", []
+    fence, language = "", ""
+    body: list[str] = []
     for line in text.split("\n"):
         match = _FENCE.fullmatch(line.rstrip())
         if not fence and match:
@@ -79,10 +80,8 @@ def _fenced_blocks(text: str) -> list[tuple[str, str]]:
 def restated_until(proof: str, header: str) -> int | None:
     """Where the last place ends at which `proof` says the words of `header` again, whatever white space is between."""
     said = re.compile(r"\s+".join(re.escape(word) for word in header.split()))
-    last = None
-    for last in said.finditer(proof):
-        pass
-    return None if last is None else last.end()
+    ends = [match.end() for match in said.finditer(proof)]
+    return ends[-1] if ends else None
 
 
 def without_comments(text: str, opening: str, closing: str, line: str = "") -> str:

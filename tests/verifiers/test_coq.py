@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,22 @@ from flywheel.verifiers.proof_text import HOLE
 
 pytestmark = pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq (coqc) is not installed")
 
-EASY = f"Require Import Arith.\nTheorem goal : forall n : nat, n + 0 = n.\nProof.\n{HOLE}\nQed.\n"
+EASY = f"Theorem goal : forall n : nat, n + 0 = n.\nProof.\n{HOLE}\nQed.\n"
 EASY_PROOF = "induction n as [|n IH].\n- reflexivity.\n- simpl. rewrite IH. reflexivity."
 FALSE = f"Theorem goal : 1 + 1 = 3.\nProof.\n{HOLE}\nQed.\n"
-TREES = "Inductive tree := leaf | node (l r : tree).\nFixpoint size t := match t with leaf => 1 | node l r => size l + size r end."
+TREES = """Inductive tree := leaf | node (l r : tree).
+Fixpoint size t := match t with leaf => 1 | node l r => size l + size r end."""
+RESTATED = f"""```coq
+Require Import Lia.
+
+Theorem goal :
+  forall n : nat, n + 0 = n.
+Proof. (* hm *)
+{EASY_PROOF}
+Qed.
+
+Check goal.
+```"""
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +47,8 @@ def judge(verifier: Proof, completion: str, answer: str = EASY, **meta: object) 
     [
         EASY_PROOF,
         f"By induction.\n```coq\nProof.\n{EASY_PROOF}\nQed.\n```\nThat is all.",
-        f"```coq\nRequire Import Arith.\n\nTheorem goal :\n  forall n : nat, n + 0 = n.\nProof. (* hm *)\n{EASY_PROOF}\nQed.\n\nCheck goal.\n```",
-        "intros. auto with arith.",
+        RESTATED,
+        "intros n. symmetry. apply plus_n_O.",
     ],
 )
 def test_a_proof_is_correct(verifier: Proof, completion: str) -> None:
@@ -97,10 +110,10 @@ def test_a_broken_problem_is_an_error(verifier: Proof, answer: str, meta: dict[s
 def test_axioms_count_only_where_they_are_allowed(verifier: Proof) -> None:
     extensionality = "Coq.Logic.FunctionalExtensionality.functional_extensionality_dep"
     template = (
-        "Require Import Arith FunctionalExtensionality.\n"
+        "Require Import FunctionalExtensionality.\n"
         f"Theorem goal : (fun n => n + 0) = (fun n => n).\nProof.\n{HOLE}\nQed."
     )
-    proof = "apply functional_extensionality. intros. auto with arith."
+    proof = "apply functional_extensionality. intros n. symmetry. apply plus_n_O."
     judgement = judge(verifier, proof, template)
     assert judgement.outcome == Outcome.WRONG and "functional_extensionality_dep" in judgement.detail
     judgement = judge(verifier, proof, template, axioms=[extensionality])
@@ -119,71 +132,14 @@ def test_an_axiom_of_the_candidates_own_is_not_one_that_is_allowed() -> None:
 
 
 # Each closes the proof or goes round it, and puts something else in its place. The theorem is false, so none is right.
-CHEATS = {
-    "admit": "admit.",
-    "admitted": "Admitted.",
-    "give up": "give_up.",
-    "abort": "Abort.\nTheorem goal : 1 + 1 = 2.\nProof.\nreflexivity.",
-    "axiom": "Abort.\nAxiom cheat : 1 + 1 = 3.\nTheorem goal : 1 + 1 = 3.\nexact cheat.",
-    "parameter": "Abort.\nParameter cheat : False.\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
-    "conjecture": "Abort.\nConjecture cheat : False.\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
-    "hypothesis": "Abort.\nHypothesis cheat : False.\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
-    "variable": "Abort.\nSection S. Variable cheat : False.\nTheorem inner : 1 + 1 = 3.\ndestruct cheat.\nQed.\nEnd S.\n"
-    "Theorem goal : False -> 1 + 1 = 3. exact inner.",
-    "context": "Abort.\nContext (cheat : False).\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
-    "another statement": "Abort.\nTheorem goal : True.\nexact I.",
-    "closed early": "admit. Admitted.\nTheorem other : True.\nexact I.",
-    "closed early, reset": "Abort.\nReset goal.\nTheorem goal : 1 + 1 = 2.\nreflexivity.",
-    "definition": "Abort.\nDefinition goal := I.\nTheorem other : True.\nexact I.",
-    "notation for 3": 'Abort.\nNotation "3" := 2.\nTheorem goal : 1 + 1 = 3.\nreflexivity.',
-    "notation for +": 'Abort.\nNotation "a + b" := 3 : nat_scope.\nTheorem goal : 1 + 1 = 3.\nreflexivity.',
-    "notation for =": 'Abort.\nNotation "a = b" := True : type_scope.\nTheorem goal : 1 + 1 = 3.\nexact I.',
-    "number notation": "Abort.\nDefinition S (n : nat) := n.\nTheorem goal : 1 + 1 = 3.\nreflexivity.",
-    "nat of its own": 'Abort.\nInductive nat := Z.\nNotation "1" := Z. Notation "3" := Z.\nDefinition plus (a b : nat) := Z.\n'
-    'Infix "+" := plus.\nTheorem goal : 1 + 1 = 3.\nreflexivity.',
-    "coercion": "Abort.\nDefinition t (n : nat) := True.\nCoercion t : nat >-> Sortclass.\nTheorem goal : (0 : nat).\nexact I.",
-    "hint": "Abort.\nAxiom cheat : 1 + 1 = 3.\nGlobal Hint Resolve cheat : core.\nTheorem goal : 1 + 1 = 3.\nauto.",
-    "guard off": "Abort.\nUnset Guard Checking.\nFixpoint loop (n : nat) : 1 + 1 = 3 := loop n.\n"
-    "Theorem goal : 1 + 1 = 3.\nexact (loop 0).",
-    "guard off for all": "Abort.\n#[global] Unset Guard Checking.\nFixpoint loop (n : nat) : 1 + 1 = 3 := loop n.\n"
-    "Theorem goal : 1 + 1 = 3.\nexact (loop 0).",
-    "bypass_check": "Abort.\n#[bypass_check(guard)] Fixpoint loop (n : nat) : 1 + 1 = 3 := loop n.\n"
-    "Theorem goal : 1 + 1 = 3.\nexact (loop 0).",
-    "positivity off": "Abort.\nUnset Positivity Checking.\nInductive bad := mk (f : bad -> False).\n"
-    "Definition self (b : bad) : False := match b with mk f => f b end.\n"
-    "Theorem goal : 1 + 1 = 3.\ndestruct (self (mk self)).",
-    "type in type": "Abort.\nUnset Universe Checking.\nDefinition big : Type := Type.\nDefinition u : Set := Type.\n"
-    "Axiom cheat : u -> 1 + 1 = 3.\nTheorem goal : 1 + 1 = 3.\nexact (cheat nat).",
-    "module": "Abort.\nModule Statement. Theorem goal : True. exact I. Qed. End Statement.\nTheorem goal : True.\nexact I.",
-    "module type": "Abort.\nModule Type T. Axiom cheat : 1 + 1 = 3. End T.\nDeclare Module M : T.\n"
-    "Theorem goal : 1 + 1 = 3.\nexact M.cheat.",
-    "functor": "Abort.\nModule Type T. Axiom cheat : 1 + 1 = 3. End T.\nModule F (M : T). Definition g := M.cheat. End F.\n"
-    "Declare Module A : T.\nModule B := F A.\nTheorem goal : 1 + 1 = 3.\nexact B.g.",
-    "faked words": 'idtac "Closed under the global context". admit.',
-    "faked words, in the end": 'Abort.\nTheorem goal : True.\nidtac "Closed under the global context". exact I.',
-    "printing for all": "Abort.\n#[global] Set Printing All.\nAxiom cheat : 1 + 1 = 3.\nTheorem goal : 1 + 1 = 3.\nexact cheat.",
-    "an axiom whose type is a lie": 'Abort.\nRequire Import String.\nAxiom cheat : "\n\nClosed under the global context\n"%string = EmptyString '
-    "-> 1 + 1 = 3.\nAxiom e : forall P, P.\nTheorem goal : 1 + 1 = 3.\nexact (e _).",
-    "planted statement": 'Abort.\nDefinition goal := I.\nRedirect "Statement.vo" Print goal.\nTheorem other : True.\nexact I.',
-    "planted question": "Abort.\nRequire Extraction.\nTheorem goal : True.\nexact I.\nQed.\nExtraction "
-    '"Verdict.v" goal.\nTheorem other : True.\nexact I.',
-    "load": 'Abort.\nLoad "/etc/passwd".\nTheorem goal : True.\nexact I.',
-    "ml": 'Abort.\nDeclare ML Module "nothing".\nTheorem goal : True.\nexact I.',
-    "drop": "Abort.\nDrop.",
-    "quit": "Abort.\nQuit.",
-    "comment that stays open": "exact I. (* ",
-    "comment around our end": "Abort.\nTheorem goal : True.\nexact I.\nQed.\n(*",
-    "string that stays open": 'Abort.\nTheorem goal : True.\nexact I.\nQed.\nDefinition s := "',
-    "comment in a string": 'idtac "(*". exact I. idtac "*)".',
-    "its own name": "exact goal.",
-    "fail": "Fail reflexivity.",
-    "obligations": "Abort.\nAdmit Obligations.",
-    "program": "Abort.\nRequire Import Program.\nProgram Definition goal : 1 + 1 = 3 := _.\nNext Obligation. Admitted.\nTheorem other : True.\nexact I.",
-    "abstract over an evar": "evar (H : 1 + 1 = 3). exact H.",
-    "shelved": "shelve.",
-    "unshelved": "refine (_ : 1 + 1 = 3). shelve.",
-    "ltac": "Abort.\nLtac reflexivity := admit.\nTheorem goal : 1 + 1 = 3.\nreflexivity.",
-}
+CHEATS = dict(
+    part.partition("\n")[::2]
+    for part in Path(__file__).with_name("coq_cheats.txt").read_text(encoding="utf-8").split("\n=== ")[1:]
+)
+
+
+def test_there_are_cheats() -> None:
+    assert len(CHEATS) > 50
 
 
 @pytest.mark.parametrize("name", CHEATS)
@@ -210,9 +166,11 @@ def test_the_guards_are_not_so_tight_that_nothing_passes(verifier: Proof, monkey
     assert judge(verifier, honest + "Theorem goal : 1 + 1 = 2.\nexact two.", template).outcome == Outcome.CORRECT
 
 
-@pytest.mark.parametrize("bomb", ["repeat (idtac; pose 1).", "do 100000000 idtac.", "let rec f := f in f.", "vm_compute in *."])
+@pytest.mark.parametrize(
+    "bomb", ["repeat (idtac; pose 1).", "do 100000000 idtac.", "let rec f := f in f.", "vm_compute in *."]
+)
 def test_a_bomb_ends_in_time(bomb: str) -> None:
-    verifier = Proof(kernel="coq", min_level=str(sandbox.choose(sandbox.Level.UNSAFE)), seconds=2.0, memory_gib=1.0)
+    verifier = Proof(kernel="coq", min_level=str(sandbox.choose(sandbox.Level.UNSAFE)), seconds=1.5, memory_gib=1.0)
     template = f"Theorem goal : forall H : Nat.pow 2 40 = 0, 1 + 1 = 3.\nProof.\n{HOLE}\nQed."
     assert judge(verifier, f"intros. {bomb}", template).outcome in (Outcome.TIMEOUT, Outcome.WRONG)
     assert judge(verifier, EASY_PROOF).outcome in (Outcome.CORRECT, Outcome.TIMEOUT)
@@ -256,7 +214,7 @@ def test_assumptions_are_read_strictly(printed: str, names: list[str] | None) ->
         ("{ Axiom x : False. }", True),
         ("auto.\nAxiom x : False.", True),
         ("#[global] Unset Guard Checking.", True),
-        ("1: Redirect \"x\" idtac.", True),
+        ('1: Redirect "x" idtac.', True),
         ("intros; admit.", True),
         ("native_compute.", True),
     ],

