@@ -19,7 +19,7 @@ LAYERS: list[list[str]] = [
     ["recipe", "scaffold"],
     ["near_copies", "problem_sources", "problems", "store", "plugins"],
     ["policy", "training", "models"],
-    ["judging", "verify_worker", "verify_forker", "verify_link", "verify"],
+    ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
     ["diversity"],
     ["plan", "sample", "filter", "mix", "evaluate"],
     ["gate"],
