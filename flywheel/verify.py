@@ -233,7 +233,7 @@ class VerifierPool:
                     f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s"
                 )
             else:
-                judgement = timed_out(self._section.deadline_seconds)
+                judgement = timed_out(self._section.deadline_seconds, job.traits.deadline_outcome)
             self._finish(job, worker, [judgement] * len(job.samples))
 
     def _alone(self, jobs: list[Job]) -> None:

@@ -114,6 +114,13 @@ def test_verifiers_import_only_what_the_package_exports() -> None:
                 assert not [alias for alias in node.names if top(alias.name) == "flywheel"], name
 
 
+def test_every_exported_name_is_there() -> None:
+    for name in flywheel.__all__:
+        assert getattr(flywheel, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = flywheel.nothing
+
+
 def top(dotted: str) -> str:
     return dotted.split(".")[0]
 

@@ -53,6 +53,9 @@ class Asynchronous(Says):
 class Exclusive(Says):
     exclusive = True
 
+class Waiting(Says):
+    deadline_outcome = "error"
+
 class Prepared(Says):
     def prepare(self):
         asked.append("prepared")
@@ -178,6 +181,8 @@ def test_traits_follow_the_parts(file: Path) -> None:
     assert of(plain, part(file, "a", "Batched")).batch and of(plain, part(file, "a", "Batched")).at_once == 4
     assert of(plain, part(file, "a", "Exclusive")).exclusive
     assert of(plain, {"verifier": "majority"}).group
+    assert of(plain).deadline_outcome == "timeout"
+    assert of(plain, part(file, "a", "Waiting")).deadline_outcome == "error"
     nested = {"verifier": "any_of", "options": {"parts": [plain, {"verifier": "majority"}]}}
     assert of(plain, nested).group
 
