@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flywheel import Problem, Sample, StageError, Verdict
+from flywheel import PluginError, Problem, Sample, StageError, Verdict
 from flywheel.plugins import Traits, make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
@@ -117,6 +117,23 @@ class Exclusive:
 
 class Another(Exclusive):
     pass
+"""
+
+WAITING = """
+import asyncio, time
+
+class Waiting:
+    deadline_outcome = "error"
+    def verify(self, problem, completion):
+        time.sleep(600)
+
+class AsyncWaiting:
+    deadline_outcome = "error"
+    async def verify(self, problem, completion):
+        await asyncio.sleep(600)
+
+class Confused(Waiting):
+    deadline_outcome = "wrong"
 """
 
 PROBLEM = Problem(id="p", prompt="?", answer="right")
@@ -320,6 +337,19 @@ def test_two_exclusive_verifiers_are_never_loaded_side_by_side(plugin) -> None:
         pids = [int(v.detail.split()[0]) for v in (first, second)]
         assert pids[0] != pids[1] and second.verifier == "Another"
         assert not Path(f"/proc/{pids[0]}").exists()
+
+
+@pytest.mark.parametrize("name", ["Waiting", "AsyncWaiting"])
+def test_a_verifier_that_waits_for_others_does_not_blame_the_completion(plugin, name: str) -> None:
+    with pool_of(plugin(WAITING, name), deadline_seconds=0.3) as pool:
+        verdicts = judged(pool, "x", "y")
+        assert outcomes(verdicts) == ["error", "error"]
+        assert verdicts[0].detail == "not judged within 0.3 s (verify.deadline_seconds)"
+
+
+def test_a_deadline_is_missed_in_one_of_two_ways(plugin) -> None:
+    with pytest.raises(PluginError, match="deadline_outcome = 'wrong'"):
+        pool_of(plugin(WAITING, "Confused"))
 
 
 # -- what a worker leaves behind -------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Judge:
 
     name: ClassVar[str] = "judge"
     version: ClassVar[str] = "1"
+    deadline_outcome: ClassVar[str] = "error"
 
     rubric: str = ""
     """What makes an answer good, in words. Needed, or `rubric_file`."""

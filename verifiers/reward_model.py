@@ -29,6 +29,7 @@ class RewardModel:
     name: ClassVar[str] = "reward_model"
     version: ClassVar[str] = "1"
     exclusive: ClassVar[bool] = True
+    deadline_outcome: ClassVar[str] = "error"
 
     model: str = ""
     """A hub id or a folder with a sequence-classification model. Needed."""
