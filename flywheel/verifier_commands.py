@@ -89,7 +89,11 @@ def _check(arguments: argparse.Namespace) -> int:
     base, name = (recipe.verify, recipe.verify.verifier) if recipe else (VerifySection(), arguments.subject)
     section = _section(base, name, arguments)
     problems = _problems(arguments.problems, recipe, name)
-    report = check_verifier(name, section.options, problems, section=section)
+    try:
+        report = check_verifier(name, section.options, problems, section=section)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     styles = {"held": "green", "violated": "red", "not applicable": "dim"}
     table = Table("invariant", "", "", title=f"check of {name}", title_justify="left")
     for finding in report.findings:
