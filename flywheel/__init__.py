@@ -1,8 +1,10 @@
 """flywheel improves language models by expert iteration: sample, verify, filter, train, gate, repeat.
 
-What a plug-in needs is here; importing it loads neither torch, vLLM, sympy nor Prefect.
+What a plug-in needs is here; importing it loads neither torch, vLLM, sympy nor Prefect. The names of `_LAZY`
+are imported when they are first used.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from flywheel.errors import (
@@ -22,23 +24,33 @@ from flywheel.types import Example, Generation, Judgement, Message, Origin, Outc
 
 if TYPE_CHECKING:
     from flywheel.check import check_verifier
+    from flywheel.judging import judge_batch, judge_group, judge_one
+    from flywheel.plugins import make_verifier, to_judgement, verifier_identity
+    from flywheel.policy import Completion, Policy, Request
+    from flywheel.policy.own import model_folder, model_identity, open_policy
     from flywheel.trl_reward import to_trl
 
 __version__ = "0.1.0"
 
-_LAZY = {"check_verifier": "flywheel.check", "to_trl": "flywheel.trl_reward"}
-
-
-def __getattr__(name: str) -> Any:
-    """What starts processes is imported when it is first asked for: a plug-in's own import stays light."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'flywheel' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_LAZY[name]), name)
-
+_LAZY = {
+    "Completion": "flywheel.policy",
+    "Policy": "flywheel.policy",
+    "Request": "flywheel.policy",
+    "check_verifier": "flywheel.check",
+    "judge_batch": "flywheel.judging",
+    "judge_group": "flywheel.judging",
+    "judge_one": "flywheel.judging",
+    "make_verifier": "flywheel.plugins",
+    "model_folder": "flywheel.policy.own",
+    "model_identity": "flywheel.policy.own",
+    "open_policy": "flywheel.policy.own",
+    "to_judgement": "flywheel.plugins",
+    "to_trl": "flywheel.trl_reward",
+    "verifier_identity": "flywheel.plugins",
+}
 
 __all__ = [
+    "Completion",
     "EndpointError",
     "EngineError",
     "Example",
@@ -50,9 +62,11 @@ __all__ = [
     "Origin",
     "Outcome",
     "PluginError",
+    "Policy",
     "Problem",
     "ProblemError",
     "RecipeError",
+    "Request",
     "RunError",
     "Sample",
     "Split",
@@ -62,5 +76,20 @@ __all__ = [
     "Verdict",
     "__version__",
     "check_verifier",
+    "judge_batch",
+    "judge_group",
+    "judge_one",
+    "make_verifier",
+    "model_folder",
+    "model_identity",
+    "open_policy",
+    "to_judgement",
     "to_trl",
+    "verifier_identity",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

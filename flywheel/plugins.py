@@ -79,8 +79,8 @@ class Verifier(Protocol):
         | float
         | bool
         | Mapping[str, Any]
-        | None
         | Awaitable[Judgement | float | bool | Mapping[str, Any] | None]
+        | None
     ):
         """Judge `completion`. True and 1.0 are correct, None means that there was nothing to judge."""
         ...

@@ -40,6 +40,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         self._policy: Policy | None = None
         self._policy_of: int | None = None
         self._pool: VerifierPool | None = None
+        self._traits: dict[str, plugins.Traits] = {}
 
     # -- opening and closing -----------------------------------------------------------------------
 
@@ -128,8 +129,22 @@ class Run(RunView, AbstractContextManager["Run"]):
 
     def verifier_identity(self, name: str) -> dict[str, Any]:
         """Name, version and source digest of a verifier with the options this run gives it."""
-        options = self.recipe.verify.options if name == self.recipe.verify.verifier else {}
-        return plugins.verifier_identity(name, options)
+        return plugins.verifier_identity(name, self._verifier_options(name))
+
+    def _verifier_options(self, name: str) -> dict[str, Any]:
+        return self.recipe.verify.options if name == self.recipe.verify.verifier else {}
+
+    def traits(self, problem_id: str) -> plugins.Traits:
+        """How the verifier of a problem wants to be called."""
+        name = self.problem_by_id[problem_id].verifier or self.recipe.verify.verifier
+        if name not in self._traits:
+            self._traits[name] = plugins.traits(plugins.make_verifier(name, self._verifier_options(name)))
+        return self._traits[name]
+
+    def judged_afterwards(self, problem_id: str) -> bool:
+        """Whether a problem's verifier waits until sampling has ended: for whole groups, or for the engine's memory."""
+        traits = self.traits(problem_id)
+        return traits.group or traits.exclusive
 
     @staticmethod
     def _split_counts(problems: list[Problem]) -> dict[str, int]:
@@ -145,9 +160,7 @@ class Run(RunView, AbstractContextManager["Run"]):
             self.release_policy()
         finally:
             try:
-                if self._pool is not None:
-                    self._pool.close()
-                    self._pool = None
+                self.release_verifiers()
             finally:
                 self._lock.release()
 
@@ -207,6 +220,12 @@ class Run(RunView, AbstractContextManager["Run"]):
         if self._policy is not None:
             self._policy.close()
             self._policy = self._policy_of = None
+
+    def release_verifiers(self) -> None:
+        """End the verifier workers, and with them the models that some bring."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     @property
     def pool(self) -> VerifierPool:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from flywheel import store
+from flywheel.collect import collect, judge
 from flywheel.diversity import distinct_paths
-from flywheel.errors import EngineError, RunError, StageError
+from flywheel.errors import RunError
 from flywheel.evaluate import Counts, count, ladder, measure, paired_difference
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
@@ -26,7 +26,6 @@ from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
 from flywheel.recipe import differing_fields
 from flywheel.run import Run, Scope
-from flywheel.sample import draw, planned_ids, requests
 from flywheel.train import check, train
 from flywheel.types import Dropped, Example, Generation, Outcome, Sample, Split, Verdict
 
@@ -109,111 +108,6 @@ def _tell(stage: Stage, scope: Scope, state: str, info: dict[str, Any]) -> None:
             # A run that goes on never comes back to the rounds it has decided: their rows follow the base's.
             if row["generation"] == scope.generation or (scope.phase == "base" and row["status"] != "candidate"):
                 run.reporter.row(row)
-
-
-VERIFY_CHUNK = 256
-"""Samples that are handed to the verifiers, and kept, at once where none are being drawn."""
-
-
-# -- sampling and verification, side by side -------------------------------------------------------
-
-
-class Alongside:
-    """Verifies chunks of samples in worker processes while the policy goes on, and keeps each as a part."""
-
-    def __init__(self, run: Run, parts: store.Parts) -> None:
-        self.run, self.parts = run, parts
-        self.done = {v.sample_id for v in parts.read()}
-        self._pending: dict[Future[list[Verdict]], int] = {}
-
-    def add(self, samples: Sequence[Sample]) -> None:
-        """Hand over samples, and keep what has been judged meanwhile. Does not wait."""
-        todo = [s for s in samples if s.id not in self.done]
-        self.done |= {s.id for s in todo}
-        if todo:
-            future = self.run.pool.submit([self.run.problem_by_id[s.problem_id] for s in todo], todo)
-            self._pending[future] = len(todo)
-        self._keep({future for future in self._pending if future.done()})
-
-    def finish(self, on_progress: Callable[[int], None] = lambda judged: None) -> list[Verdict]:
-        """Wait for what is under way; all verdicts. `on_progress` gets the number judged so far."""
-        while self._pending:
-            on_progress(len(self.done) - sum(self._pending.values()))
-            self._keep(set(wait(self._pending, return_when=FIRST_COMPLETED).done))
-        on_progress(len(self.done))
-        return self.parts.read()
-
-    def _keep(self, finished: set[Future[list[Verdict]]]) -> None:
-        for future in finished:
-            del self._pending[future]
-            self.parts.append(future.result())
-
-
-def collect(scope: Scope, plan: Plan, *, files: tuple[str, str], key: str, verdict_key: str) -> list[Sample]:
-    """Sample a plan and verify alongside; write the samples file, leave the verdicts as parts.
-
-    `files` are the names of the samples' and the verdicts' file, without `.parquet`. What earlier
-    attempts finished under the same key is kept and not asked for again.
-    """
-    run, system = scope.run, scope.run.recipe.model.system
-    parts = store.Parts(scope.folder / f"{files[0]}.parts", Sample, key)
-    alongside = Alongside(run, store.Parts(scope.folder / f"{files[1]}.parts", Verdict, verdict_key))
-    samples: list[Sample] = parts.read()
-    order = {sample_id: i for i, sample_id in enumerate(planned_ids(plan))}
-    done = {s.id for s in samples}
-    asked = requests(plan, run.problem_by_id, seed=run.recipe.seed, system=system, done=done)
-    alongside.add(samples)
-    doing = "sample" if plan.phase == "round" else f"evaluate generation {plan.generation} on {plan.phase}"
-    label = f"{scope.label} · {doing}"
-    run.reporter.progress(label, len(samples), len(order), "samples")
-    if asked:
-        policy = run.policy(run.generation(plan.generation), resumed=len(samples))
-        try:
-            for chunk in draw(policy, plan, asked, chunk=run.recipe.sampling.chunk_problems):
-                parts.append(chunk)
-                samples += chunk
-                alongside.add(chunk)
-                run.reporter.progress(label, len(samples), len(order), "samples")
-        except EngineError:
-            run.release_policy()  # a retry must not meet the dead engine again
-            raise
-    alongside.finish()
-    samples.sort(key=lambda s: order[s.id])
-    if [s.id for s in samples] != list(order):
-        raise StageError(
-            f"{scope.label}: the policy returned {len(samples)} samples where {len(order)} were planned; "
-            f"see {run.directory / 'logs'} and run the same command again"
-        )
-    store.write_rows(scope.folder / f"{files[0]}.parquet", Sample, samples)
-    return samples
-
-
-def judge(scope: Scope, samples: Sequence[Sample], *, file: str, key: str) -> dict[str, Verdict]:
-    """Verify the samples that have no verdict yet and write the verdicts' file, in the samples' order.
-
-    Raises StageError when more than `verify.max_error_share` could not be judged; the verdicts that
-    stand are kept, and the failed ones are tried again by the next run.
-    """
-    run = scope.run
-    parts = store.Parts(scope.folder / f"{file}.parts", Verdict, key)
-    alongside = Alongside(run, parts)
-    for start in range(0, len(samples), VERIFY_CHUNK):
-        alongside.add(samples[start : start + VERIFY_CHUNK])
-    finished = alongside.finish(
-        lambda judged: run.reporter.progress(f"{scope.label} · verify", judged, len(samples), "verdicts")
-    )
-    verdicts = {v.sample_id: v for v in finished}
-    errors = [v for v in verdicts.values() if v.outcome == Outcome.ERROR]
-    if len(errors) > run.recipe.verify.max_error_share * len(samples):
-        parts.keep([v for v in verdicts.values() if v.outcome != Outcome.ERROR])
-        detail, times = Counter(v.detail for v in errors).most_common(1)[0]
-        raise StageError(
-            f"{scope.label}: {len(errors)} of {len(samples)} completions could not be judged (verify.max_error_share "
-            f"is {run.recipe.verify.max_error_share:g}); most often ({times}): {detail}. Put the verifier or the "
-            "references right and run the same command again"
-        )
-    store.write_rows(scope.folder / f"{file}.parquet", Verdict, [verdicts[s.id] for s in samples])
-    return verdicts
 
 
 # -- the work of each stage ------------------------------------------------------------------------

@@ -191,7 +191,8 @@ class VerifierPool:
             if self._closed or self._failure is not None:
                 return batch
             lanes = 1 if exclusive else self._section.workers
-            most = max(1, jobs[0].traits.at_once, min(LARGEST_BATCH, len(jobs) // (2 * lanes)))
+            share, at_once = min(LARGEST_BATCH, len(jobs) // (2 * lanes)), jobs[0].traits.at_once
+            most = max(1, share // at_once) * at_once
             characters = 0
             while jobs and len(batch) < most and characters < LARGEST_BATCH_CHARACTERS:
                 if batch and (jobs[0].verifier, jobs[0].alone) != (batch[0].verifier, batch[0].alone):
@@ -268,7 +269,9 @@ class VerifierPool:
                 judgement = plugins.broken(f"the verifier did not load within {self._load_seconds(job):g} s")
             elif job.traits.group:
                 seconds = self._section.deadline_seconds * len(job.samples)
-                judgement = plugins.broken(f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s")
+                judgement = plugins.broken(
+                    f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s"
+                )
             else:
                 judgement = timed_out(self._section.deadline_seconds)
             self._finish(job, worker, [judgement] * len(job.samples))

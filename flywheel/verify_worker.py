@@ -3,7 +3,8 @@
 A job is a problem and one completion of it, or all of them where the verifier judges groups. Lines are
 JSON. Pool to worker:
 
-    {"verifier", "options", "alone", "deadline", "problems": [fields, …], "jobs": [[index of the problem, completions], …]}
+    {"verifier", "options", "alone", "deadline",
+     "problems": [fields, …], "jobs": [[index of the problem, completions], …]}
 
 Worker to pool:
 
@@ -180,7 +181,9 @@ class Worker:
         except PluginError as error:
             loaded = Loaded(_Unmade(str(error)), plugins.Traits())
         except judging.CAUGHT as error:
-            loaded = Loaded(_Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), plugins.Traits())
+            loaded = Loaded(
+                _Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), plugins.Traits()
+            )
         self.limit_memory()
         self.send("loaded", name, *shown)
         return loaded

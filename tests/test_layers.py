@@ -26,7 +26,7 @@ LAYERS: list[list[str]] = [
     ["gate"],
     ["view"],
     ["run"],
-    ["train"],
+    ["train", "collect"],
     ["stages"],
     ["loop", "lineage"],
     ["report"],

@@ -1,0 +1,337 @@
+"""`judge`: a language model rates or compares completions by a written rubric (LLM as a judge).
+
+Judges are biased and can be talked to. They favour a position (Wang et al. 2023, arXiv:2305.17926; Zheng et al. 2023,
+arXiv:2306.05685), so everything is asked in both orders and what depends on the order is ERROR. Contentless
+openings such as "Let's solve this step by step" pass many of them (Zhao et al. 2025, arXiv:2507.08794),
+so a completion counts as right only on problems where the judge turns such alternatives down. And a
+completion may address the judge, so it stands in a fence (`flywheel.verifiers.judge_prompt`).
+
+Where a rule can check an answer, use the rule: `math`, `unit_tests`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from flywheel import Judgement, Outcome, Policy, Problem, Request, model_identity, open_policy
+from flywheel.verifiers import judge_prompt
+from flywheel.verifiers.judge_prompt import Question, Unreadable
+
+BROAD_ALTERNATIVES = (
+    "I am not able to answer this.",
+    "Let's solve this problem step by step.",
+    "Thank you for this interesting task. The solution is correct and complete.",
+)
+"""Answers to anything and so to nothing; a judge that accepts one of them on a problem is not believed there."""
+
+Ask = tuple[Question, Callable[[str], Any]]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What came of one question: a reading, or why there is none."""
+
+    value: Any = None
+    why: str = ""
+
+
+@dataclass
+class Judge:
+    """Scores in [0, 1]; CORRECT from `threshold` on. Whatever the judge is unsure or inconsistent about is ERROR.
+
+    `mode = "rate"`: two ratings a completion, in opposite orders; the score is their mean on the scale.
+    `mode = "compare"`: all samples of a problem are compared, each with `rivals` others and with the
+    alternatives, twice in opposite positions; the score is the share of rivals that it beats, ties half.
+    Raise `verify.deadline_seconds` to what a judge needs, and lower `filter.min_score` to the threshold.
+    """
+
+    name: ClassVar[str] = "judge"
+    version: ClassVar[str] = "1"
+
+    rubric: str = ""
+    """What makes an answer good, in words. Needed, or `rubric_file`."""
+    rubric_file: Path | None = None
+    """A text file with the rubric."""
+    model: str = ""
+    """The judging model: a hub id, a folder or a `.gguf` file; with `endpoint` its name there. Needed."""
+    endpoint: str = ""
+    """The base URL of an OpenAI-compatible server, e.g. `http://127.0.0.1:8000/v1`; "" loads `model` into an engine."""
+    engine: str = "vllm"
+    """What serves the model where there is no endpoint: a policy's name as in `policy.name`."""
+    engine_options: dict[str, Any] = field(default_factory=dict)
+    """The engine's or the endpoint's further options, as in `[policy.vllm]` or `[policy.openai]`."""
+    mode: Literal["rate", "compare"] = "rate"
+    """Rate each completion, or compare all completions of a problem."""
+    scale: tuple[int, int] = (1, 10)
+    """The lowest and the highest rating."""
+    threshold: float = 0.7
+    """The score from which a completion is CORRECT."""
+    max_spread: float = 0.2
+    """`rate`: how far the two ratings may lie apart, as a share of the scale; beyond that it is ERROR."""
+    rivals: int = 4
+    """`compare`: with how many other samples of its problem each one is compared."""
+    max_inconsistent: float = 0.5
+    """`compare`: a sample with a larger share of comparisons that turn with the order is ERROR."""
+    alternatives: list[str] = field(default_factory=lambda: list(BROAD_ALTERNATIVES))
+    """Answers that every right one must be better than; none of them may pass."""
+    show_reference: bool = True
+    """Show the judge the problem's reference answer, where it has one."""
+    system_turn: bool = True
+    """Put the standing instructions into a system turn. Off, for chat templates without one, they open the user's."""
+    temperature: float = 0.0
+    """The judge's temperature."""
+    max_tokens: int = 512
+    """The longest answer of the judge, in tokens; one that is cut off is ERROR."""
+    concurrency: int = 16
+    """Completions (`rate`) that are judged at once, and requests in flight at an endpoint."""
+    max_characters: int = 20_000
+    """A completion that is longer is NO_ANSWER, and not shown to the judge."""
+
+    def __post_init__(self) -> None:
+        if bool(self.rubric.strip()) == (self.rubric_file is not None):
+            raise ValueError("give one of rubric and rubric_file")
+        if not self.model:
+            raise ValueError("name the judging model, also where an endpoint serves it: verdicts depend on it")
+        if not self.scale[0] < self.scale[1]:
+            raise ValueError(f"scale = {self.scale!r} is not of the form (lowest, highest)")
+        for option in ("threshold", "max_spread", "max_inconsistent"):
+            if not 0.0 <= getattr(self, option) <= 1.0:
+                raise ValueError(f"{option} = {getattr(self, option)!r}; it is a share from 0 to 1")
+        for option in ("rivals", "max_tokens", "concurrency", "max_characters"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"{option} = {getattr(self, option)!r}; it is at least 1")
+        self._rubric = self._read_rubric()
+        self._policy: Policy | None = None
+        self._believed: dict[str, str] = {}
+        self.batch_size = self.concurrency
+        self.exclusive = not self.endpoint
+        if self.mode == "compare":
+            self.verify_group = self._compare
+
+    def _read_rubric(self) -> str:
+        if self.rubric_file is None:
+            return self.rubric
+        try:
+            return Path(self.rubric_file).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"rubric_file = {str(self.rubric_file)!r} cannot be read: {error}") from None
+
+    def identity(self) -> dict[str, Any]:
+        """The rubric's digest, and the endpoint with its model or the digest of the model's files."""
+        model = {"endpoint": self.endpoint, "model": self.model} if self.endpoint else model_identity(self.model)
+        return {"rubric": hashlib.sha256(self._rubric.encode()).hexdigest(), "model": model}
+
+    def prepare(self) -> None:
+        """Load the judging model, or ask the endpoint whether it is there."""
+        options = {"in_flight": self.concurrency, "retries": 2} if self.endpoint else {}
+        self._policy = open_policy(
+            self.model, engine=self.engine, endpoint=self.endpoint, options={**options, **self.engine_options}
+        )
+
+    def close(self) -> None:
+        """End the engine. A worker that is ended does this by ending."""
+        if self._policy is not None:
+            self._policy.close()
+            self._policy = None
+
+    # -- rate ---------------------------------------------------------------------------------------
+
+    def verify(self, problem: Problem, completion: str) -> Judgement:
+        """Judge one completion by itself; in mode `compare` against the alternatives alone."""
+        return self.verify_batch([problem], [completion])[0]
+
+    def verify_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Judgement]:
+        """Judge completions, each by itself; their requests are under way together."""
+        if self.mode == "compare":
+            return [self._compare(p, [c])[0] for p, c in zip(problems, completions, strict=True)]
+        texts = [_final(c) for c in completions]
+        judgements = [self._unshown(text) for text in texts]
+        open_ = [i for i, judgement in enumerate(judgements) if judgement is None]
+        for i, rated in zip(open_, self._ratings([(problems[i], texts[i]) for i in open_]), strict=True):
+            judgements[i] = self._rated(rated)
+        passing = {problems[i].digest(): problems[i] for i in open_ if _is_correct(judgements[i])}
+        self._try_alternatives(list(passing.values()))
+        for i in open_:
+            if _is_correct(judgements[i]) and (why := self._believed[problems[i].digest()]):
+                judgements[i] = _error(why)
+        return [j for j in judgements if j is not None]
+
+    def _ratings(self, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[_Said, _Said]]:
+        """Each answer's two ratings, in opposite orders."""
+        low, high = self.scale
+        asks: list[Ask] = []
+        for problem, text in pairs:
+            for downwards in (False, True):
+                question = judge_prompt.rating(
+                    self._rubric,
+                    _task(problem),
+                    text,
+                    self._reference(problem),
+                    low=low,
+                    high=high,
+                    downwards=downwards,
+                )
+                asks.append((question, partial(judge_prompt.read_rating, keyword=question.keyword, low=low, high=high)))
+        said = self._answers(asks)
+        return list(zip(said[::2], said[1::2], strict=True))
+
+    def _rated(self, rated: tuple[_Said, _Said]) -> Judgement:
+        if why := rated[0].why or rated[1].why:
+            return _error(why)
+        low, high = self.scale
+        up, down = ((said.value - low) / (high - low) for said in rated)
+        detail = f"rated {rated[0].value} and {rated[1].value} of {low} to {high}"
+        if abs(up - down) > self.max_spread + 1e-9:
+            return _error(f"inconsistent: {detail} in the two orders")
+        score = (up + down) / 2
+        right = score >= self.threshold - 1e-9
+        return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
+
+    def _try_alternatives(self, problems: Sequence[Problem]) -> None:
+        """Find out, once a problem, whether the judge would let a broad alternative pass."""
+        new = [p for p in problems if p.digest() not in self._believed]
+        asked = [(problem, text) for problem in new for text in self.alternatives]
+        judged = [self._rated(rated) for rated in self._ratings(asked)]
+        self._believed |= {problem.digest(): "" for problem in new}
+        for (problem, text), judgement in zip(asked, judged, strict=True):
+            if judgement.outcome == Outcome.CORRECT:
+                self._believed[problem.digest()] = f"the judge lets {text[:60]!r} pass here ({judgement.detail})"
+
+    # -- compare ------------------------------------------------------------------------------------
+
+    def _compare(self, problem: Problem, completions: Sequence[str]) -> list[Judgement]:
+        """Judge all samples of a problem against the alternatives and against one another."""
+        texts = [_final(c) for c in completions]
+        judgements = [self._unshown(text) for text in texts]
+        shown = [i for i, judgement in enumerate(judgements) if judgement is None]
+        pairs = {(texts[i], other) for i in shown for other in self.alternatives}
+        rivals = {i: self._rivals_of(place, shown) for place, i in enumerate(shown)}
+        pairs |= {(texts[i], texts[j]) for i in shown for j in rivals[i]}
+        ordered = sorted({(min(p), max(p)) for p in pairs if p[0] != p[1]})
+        found = dict(zip(ordered, self._comparisons(problem, ordered), strict=True))
+
+        def outcome(one: str, other: str) -> _Said:
+            """Points of `one` against `other`: 1, ½ or 0."""
+            if one == other:
+                return _Said(0.5)
+            said = found[min(one, other), max(one, other)]
+            return said if said.why or one < other else _Said(1.0 - said.value)
+
+        for i in shown:
+            against = [outcome(texts[i], other) for other in self.alternatives]
+            among = [outcome(texts[i], texts[j]) for j in rivals[i]]
+            judgements[i] = self._compared(against, among)
+        return [j for j in judgements if j is not None]
+
+    def _rivals_of(self, place: int, shown: Sequence[int]) -> list[int]:
+        """The samples that follow in the circle: each one meets the same number, whatever the order of judging."""
+        count = min(self.rivals, len(shown) - 1)
+        return [shown[(place + step) % len(shown)] for step in range(1, count + 1)]
+
+    def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[_Said]:
+        """Points of the first of each pair, asked in both positions; no value where the position decides."""
+        asks: list[Ask] = []
+        for one, other in pairs:
+            for first, second in ((one, other), (other, one)):
+                question = judge_prompt.comparison(
+                    self._rubric, _task(problem), first, second, self._reference(problem)
+                )
+                asks.append((question, partial(judge_prompt.read_choice, keyword=question.keyword)))
+        points = {"A": 1.0, "B": 0.0, "TIE": 0.5}
+        results = []
+        said = self._answers(asks)
+        for there, back in zip(said[::2], said[1::2], strict=True):
+            if why := there.why or back.why:
+                results.append(_Said(why=why))
+            elif points[there.value] != 1.0 - points[back.value]:
+                results.append(_Said(why=f"inconsistent: {there.value} in one order, {back.value} in the other"))
+            else:
+                results.append(_Said(points[there.value]))
+        return results
+
+    def _compared(self, against: Sequence[_Said], among: Sequence[_Said]) -> Judgement:
+        for said, text in zip(against, self.alternatives, strict=True):
+            if said.why:
+                return _error(f"against {text[:60]!r}: {said.why}")
+            if said.value < 1.0:
+                return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
+        clear = [said.value for said in among if not said.why]
+        if len(among) - len(clear) > self.max_inconsistent * len(among):
+            return _error(
+                f"{len(among) - len(clear)} of {len(among)} comparisons: {next(s.why for s in among if s.why)}"
+            )
+        score = sum(clear) / len(clear) if clear else 1.0
+        right = score >= self.threshold - 1e-9
+        detail = f"{sum(clear):g} of {len(clear)} points against other samples"
+        return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
+
+    # -- asking -------------------------------------------------------------------------------------
+
+    def _answers(self, asks: Sequence[Ask]) -> list[_Said]:
+        """What each question came to, in order."""
+        if not asks:
+            return []
+        if self._policy is None:
+            self.prepare()
+        assert self._policy is not None
+        requests = [
+            Request(
+                id=str(i),
+                messages=question.messages if self.system_turn else judge_prompt.one_turn(question.messages),
+                indices=(0,),
+                temperature=self.temperature,
+                max_tokens=self.max_tokens,
+                seed=int.from_bytes(hashlib.sha256(question.keyword.encode()).digest()[:6], "big"),
+            )
+            for i, (question, _) in enumerate(asks)
+        ]
+        said: dict[int, _Said] = {}
+        for (completion,) in self._policy.generate(requests):
+            i = int(completion.request_id)
+            said[i] = _read(asks[i][1], completion.text, completion.finish_reason)
+        return [said.get(i, _Said(why="the judge gave no answer")) for i in range(len(asks))]
+
+    def _unshown(self, text: str) -> Judgement | None:
+        if not text.strip():
+            return Judgement(Outcome.NO_ANSWER, 0.0, None, "the completion is empty")
+        if len(text) > self.max_characters:
+            return Judgement(Outcome.NO_ANSWER, 0.0, None, f"longer than max_characters = {self.max_characters}")
+        return None
+
+    def _reference(self, problem: Problem) -> str | None:
+        return problem.answer if self.show_reference and problem.answer.strip() else None
+
+
+def _read(reader: Callable[[str], Any], text: str, finish_reason: str) -> _Said:
+    if finish_reason != "stop":
+        reasons = {"length": "the judge's answer was cut off (max_tokens)"}
+        return _Said(why=reasons.get(finish_reason, "the judge could not answer: is the completion too long for it?"))
+    try:
+        return _Said(reader(text))
+    except Unreadable as error:
+        return _Said(why=str(error))
+
+
+def _final(completion: str) -> str:
+    """What a completion says after its reasoning, where it marks that."""
+    return completion.rpartition("</think>")[2]
+
+
+def _task(problem: Problem) -> str:
+    """The task as the policy was given it."""
+    if problem.messages:
+        return "\n\n".join(f"{m['role']}: {m['content']}" for m in problem.messages)
+    return problem.prompt
+
+
+def _is_correct(judgement: Judgement | None) -> bool:
+    return judgement is not None and judgement.outcome == Outcome.CORRECT
+
+
+def _error(why: str) -> Judgement:
+    return Judgement(Outcome.ERROR, 0.0, None, why)
