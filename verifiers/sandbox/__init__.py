@@ -8,5 +8,17 @@ from flywheel.verifiers.sandbox.cold import Finished, SandboxError, run
 from flywheel.verifiers.sandbox.kinds import Level
 from flywheel.verifiers.sandbox.levels import choose, describe, self_test
 from flywheel.verifiers.sandbox.limits import Limits
+from flywheel.verifiers.sandbox.warm import Ended, Server
 
-__all__ = ["Finished", "Level", "Limits", "SandboxError", "choose", "describe", "run", "self_test"]
+__all__ = [
+    "Ended",
+    "Finished",
+    "Level",
+    "Limits",
+    "SandboxError",
+    "Server",
+    "choose",
+    "describe",
+    "run",
+    "self_test",
+]

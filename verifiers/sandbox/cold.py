@@ -240,6 +240,14 @@ class Cell:
             _remove(self._scratch)
             self._scratch = ""
 
+    def forget(self) -> None:
+        """In a fork of the process that made this: close the descriptors, and leave the rest to the maker."""
+        self._process = None
+        for descriptor in self._ends.values():
+            os.close(descriptor)
+        self._ends = {}
+        self._scratch = ""
+
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None and self._namespaces:
             with contextlib.suppress(OSError, ValueError, KeyError):

@@ -100,7 +100,7 @@ def supervise(config: dict[str, Any], status: int, leash: int) -> None:
         os.kill(child, signal.SIGKILL)
     _, code, usage = os.wait4(child, 0)
     if not config["namespaces"]:
-        end_all(child)
+        end_strays(child, set())
     code = os.waitstatus_to_exitcode(code)
     report(status, {"code": code, "cpu": usage.ru_utime + usage.ru_stime})
 
@@ -114,7 +114,8 @@ def confine(config: dict[str, Any], *, ruleset: int | None = None) -> None:
             system.enter_user_namespace()  # to be counted apart from all else that runs as nobody
     else:
         os.setsid()
-        tasks = system.tasks_of_this_user() if bounds.processes > 1 else limits.MANY_TASKS
+        counted = bounds.processes > 1 or not config["landlock"]
+        tasks = system.tasks_of_this_user() if counted else limits.MANY_TASKS
     limits.apply(bounds, tasks_already=tasks)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     if config["landlock"]:
@@ -137,19 +138,17 @@ def files_ruleset(config: dict[str, Any]) -> int:
     return landlock.make_ruleset(config["readable"], writable, config["devices"], config["listable"])
 
 
-def end_all(group: int) -> None:
-    """Kill a process group and whatever else has become ours, until nothing is left."""
+def end_strays(group: int, spare: set[int]) -> None:
+    """Kill what a program has left: its process group, and whatever else has become our child, but for `spare`."""
     while True:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-        for pid in _children():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.001)
-        except ChildProcessError:
+        strays = [pid for pid in _children() if pid not in spare]
+        if not strays:
             return
+        for pid in strays:  # theirs become ours in turn
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _children() -> list[int]:

@@ -1,0 +1,130 @@
+"""The caller's end of a warm sandbox: an interpreter inside that starts functions of ours in milliseconds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flywheel.verifiers.sandbox import inside
+from flywheel.verifiers.sandbox.cold import Cell, SandboxError
+from flywheel.verifiers.sandbox.kinds import Level
+from flywheel.verifiers.sandbox.limits import Limits
+
+START_SECONDS = 60.0
+"""After which the interpreter must be ready."""
+ANSWER_SECONDS = 20.0
+"""After which it must have answered; all it does takes milliseconds."""
+_LARGEST_ANSWER = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended: its exit code, negative for the signal that killed it, and the processor time it used."""
+
+    code: int
+    cpu_seconds: float
+
+
+class Server:
+    """An interpreter in a sandbox of its own, warm until it is closed; each job gets fresh namespaces.
+
+    `roles` are the functions that jobs may be, as `module:function`; they get their descriptors' numbers and use
+    only the standard library, `flywheel.verifiers` and `packages`. Safe to use from any thread, useless after a fork.
+    Raises SandboxError where the level does not work here.
+    """
+
+    def __init__(self, level: Level, roles: Sequence[str], *, readable: Sequence[Path | str] = ()) -> None:
+        self.level = level
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        # The interpreter itself is trusted; its own bounds are those that its jobs cannot raise.
+        self._cell = Cell(level, readable, Limits(scratch_bytes=1 << 16), serve=True)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(ANSWER_SECONDS)
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            with theirs:
+                config = self._cell.config | {
+                    "control": theirs.fileno(),
+                    "preload": list(roles),
+                    "paths": [str(p) for p in readable],
+                    "environment": self._cell.environment({}),
+                }
+                self._cell.start(
+                    inside.pack(config, []), subprocess.DEVNULL, subprocess.DEVNULL, self._words.fileno(),
+                    keep=[theirs.fileno()],
+                )  # fmt: skip
+            self._await_ready()
+        except SandboxError:
+            self.close()
+            raise
+
+    def _await_ready(self) -> None:
+        if not select.select([self._cell.status], [], [], START_SECONDS)[0]:
+            raise SandboxError(f"the sandbox was not ready within {START_SECONDS:g} s")
+        self._cell.listen()
+        message = self._cell.last_message()
+        if "ready" not in message:
+            self._words.seek(0)
+            said = self._words.read().decode(errors="replace").strip().splitlines()
+            why = message.get("error") or (said[-1] if said else "it ended without a word")
+            raise SandboxError(f"the sandbox did not start: {why}")
+
+    @property
+    def usable(self) -> bool:
+        """Whether this process made it, and it has not been closed or broken."""
+        return self._owner == os.getpid() and self._control.fileno() >= 0
+
+    def start(self, role: str, descriptors: Sequence[int], limits: Limits) -> int:
+        """Start a job that works on `descriptors`; its number. Raises SandboxError."""
+        return int(self._ask({"do": "start", "role": role, "limits": asdict(limits)}, descriptors)["job"])
+
+    def end(self, job: int, patience: float = 0.0) -> Ended:
+        """Wait for a job's end, `patience` seconds at most, then kill it; all it started is gone. Raises SandboxError."""
+        answer = self._ask({"do": "end", "job": job, "patience": patience}, [], patience)
+        return Ended(answer["code"], answer["cpu"])
+
+    def _ask(self, request: dict[str, Any], descriptors: Sequence[int], patience: float = 0.0) -> dict[str, Any]:
+        try:
+            with self._lock:
+                self._control.settimeout(ANSWER_SECONDS + patience)
+                socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+                answer: dict[str, Any] = json.loads(self._control.recv(_LARGEST_ANSWER) or b"{}")
+        except OSError as error:
+            self.close()
+            raise SandboxError(f"the sandbox's interpreter does not answer: {error}") from None
+        if not answer:
+            self.close()
+            raise SandboxError("the sandbox's interpreter has ended")
+        if "error" in answer:
+            raise SandboxError(f"the sandbox could not {request['do']} a job: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """End the interpreter and every job. In a fork of the process that made it, only give up the descriptors."""
+        self._control.close()
+        self._words.close()
+        if self._owner == os.getpid():
+            self._cell.close()
+        else:
+            self._cell.forget()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self.close()

@@ -1,0 +1,243 @@
+"""`unit_tests`: whether the program in a completion passes the problem's tests, run in a sandbox.
+
+Two processes: the candidate holds the completion's program, the judge runs the tests, and only calls and plain
+values pass between them, so no exit code, patched `__eq__` or printed line can stand for a pass (docs/sandbox.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from flywheel import Judgement, Outcome, Problem
+from flywheel.verifiers import sandbox
+from flywheel.verifiers import unit_tests_channel as channel
+from flywheel.verifiers.unit_tests_code import LONGEST, Texts, program_texts, prompt_code
+from flywheel.verifiers.unit_tests_packages import folders
+from flywheel.verifiers.unit_tests_shapes import BadProblem, FunctionTests, ProgramTests, read_tests
+
+CANDIDATE = "flywheel.verifiers.unit_tests_candidate:functions"
+PROGRAM = "flywheel.verifiers.unit_tests_candidate:program"
+JUDGE = "flywheel.verifiers.unit_tests_judge:judge"
+_LARGEST_REPORT = 1 << 16
+_AT_ONCE = 1 << 16
+
+
+@dataclass
+class UnitTests:
+    """Judges Python functions by asserts or `check(candidate)`, and whole programs by what they print."""
+
+    name: ClassVar[str] = "unit_tests"
+    version: ClassVar[str] = "1"
+
+    min_level: sandbox.Level = sandbox.Level.LANDLOCK
+    """The weakest isolation that will do: `namespaces`, `landlock`, or `unsafe` (resource limits alone). The best that
+    works is taken; where none reaches this, nothing is judged."""
+    seconds: float = 4.0
+    """Wall time for a completion's tests, all together. Keep it below verify.deadline_seconds."""
+    memory_mib: int = 1024
+    """Address space of the program."""
+    output_kib: int = 1024
+    """How much a whole program may print."""
+    packages: list[str] = field(default_factory=list)
+    """Installed distributions that programs and tests may import, such as numpy; what they need comes along. All other
+    installed packages stay out of sight, for they can hold data sets."""
+    challenge_tests: bool = True
+    """Require a problem's `challenge_test_list` too."""
+    hidden_tests: bool = False
+    """Require that a test makes a call that the prompt does not show. A problem whose tests all stand in its prompt can be
+    passed by a table of them; with this it is ERROR, without it CORRECT with a remark."""
+
+    _server: sandbox.Server | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.min_level = sandbox.Level(self.min_level)
+        if self.seconds <= 0 or self.memory_mib < 64 or self.output_kib < 1:
+            raise ValueError("seconds and output_kib are above zero, memory_mib is at least 64")
+        self._level = sandbox.choose(self.min_level)
+        self._readable = folders(self.packages)
+        self._limits = sandbox.Limits(
+            wall_seconds=self.seconds,
+            cpu_seconds=int(self.seconds) + 1,
+            memory_bytes=self.memory_mib << 20,
+            processes=1,
+            output_bytes=self.output_kib << 10,
+        )
+
+    @property
+    def isolation(self) -> str:
+        """The level that programs run at here."""
+        return str(self._level)
+
+    def verify(self, problem: Problem, completion: str) -> Judgement:
+        """CORRECT where every test holds; NO_ANSWER without a program; ERROR where the tests are at fault."""
+        try:
+            tests = read_tests(problem, challenge=self.challenge_tests)
+        except BadProblem as error:
+            return _ruled(Outcome.ERROR, str(error))
+        if len(completion) > LONGEST:
+            return _ruled(Outcome.WRONG, f"the completion has {len(completion)} characters (at most {LONGEST} are read)")
+        if isinstance(tests, ProgramTests):
+            texts = program_texts(completion, "", [])
+            if not texts.texts:
+                return _ruled(Outcome.NO_ANSWER, "the completion has no program")
+            return self._judge_program(tests, texts)
+        prelude = prompt_code(str(problem.meta.get("prompt") or problem.prompt))
+        texts = program_texts(completion, prelude, [tests.entry])
+        if not texts.texts or not completion.strip():
+            return _ruled(Outcome.NO_ANSWER, f"the completion does not define {tests.entry!r}")
+        return self._judge_function(problem, tests, texts, prelude)
+
+    # -- functions ----------------------------------------------------------------------------------
+
+    def _judge_function(self, problem: Problem, tests: FunctionTests, texts: Texts, prelude: str) -> Judgement:
+        deadline = time.monotonic() + self.seconds
+        shown = problem.prompt + "".join(m["content"] for m in problem.messages or [])
+        entries = [tests.entry]
+        program = {"texts": texts.texts, "before": texts.before, "entries": entries, "prelude": prelude}
+        if hasattr(__builtins__, tests.entry) or tests.entry in _BUILTINS:
+            program["entries"] = []  # the tests may wrap the function in a builtin that the data set mistook for it
+        given = {"pieces": tests.pieces, "check": tests.check, "entries": entries, "prelude": prelude, "prompt": shown}
+        ours, theirs = socket.socketpair()
+        report, report_end = os.pipe()
+        files = [channel.memory_file(program), channel.memory_file(given)]
+        jobs: list[int] = []
+        try:
+            server = self._warm()
+            with ours, theirs:
+                jobs.append(server.start(CANDIDATE, [ours.fileno(), files[0]], self._limits))
+                jobs.append(server.start(JUDGE, [theirs.fileno(), files[1], report_end], self._limits))
+            os.close(report_end)
+            report_end = -1
+            said = _read_until(report, deadline, _LARGEST_REPORT)
+            ended = server.end(jobs.pop(0)), server.end(jobs.pop(0))
+        finally:
+            for descriptor in (report, report_end, *files):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            with contextlib.suppress(sandbox.SandboxError):
+                for job in jobs:
+                    self._warm().end(job)
+        return self._ruling(said, ended, texts.marked)
+
+    def _ruling(self, said: bytes | None, ended: tuple[sandbox.Ended, sandbox.Ended], marked: bool) -> Judgement:
+        if said is None:
+            return _ruled(Outcome.TIMEOUT, f"the tests did not end within {self.seconds:g} s")
+        if not said:
+            return _ruled(Outcome.ERROR, f"the judge's process ended without a word (exit code {ended[1].code})")
+        outcome, detail, calls, hidden, program = json.loads(said)
+        if outcome == "unreadable":
+            return _ruled(Outcome.WRONG if marked else Outcome.NO_ANSWER, detail)
+        if outcome == "wrong" and ended[0].cpu_seconds >= self._limits.cpu_seconds:
+            return _ruled(Outcome.TIMEOUT, f"{self._limits.cpu_seconds} s of processor time were not enough", program)
+        if outcome == "correct" and not hidden:
+            remark = "every call of the tests stands in the prompt"
+            if self.hidden_tests:
+                return _ruled(Outcome.ERROR, f"{remark}; give the problem a hidden one", program)
+            return _ruled(Outcome.CORRECT, f"{calls} calls, all as expected; {remark}", program)
+        return _ruled(Outcome(outcome), detail or f"{calls} calls, all as expected", program)
+
+    # -- whole programs -----------------------------------------------------------------------------
+
+    def _judge_program(self, tests: ProgramTests, texts: Texts) -> Judgement:
+        deadline = time.monotonic() + self.seconds
+        program = channel.memory_file({"texts": texts.texts, "before": texts.before})
+        shown = texts.texts[0]
+        try:
+            for number, (fed, wanted) in enumerate(tests.cases, 1):
+                why = self._run_case(program, fed, wanted, deadline)
+                if why is not None:
+                    outcome, detail = why
+                    return _ruled(outcome, f"case {number} of {len(tests.cases)}: {detail}", shown)
+        finally:
+            os.close(program)
+        return _ruled(Outcome.CORRECT, f"{len(tests.cases)} outputs, all as expected", shown)
+
+    def _run_case(self, program: int, fed: str, wanted: str, deadline: float) -> tuple[Outcome, str] | None:
+        """Why a case fails, or None where the program prints what it must."""
+        server = self._warm()
+        source = os.memfd_create("flywheel-input", os.MFD_CLOEXEC)
+        pipes = [*os.pipe(), *os.pipe()]
+        try:
+            with open(source, "wb", closefd=False) as file:
+                file.write(fed.encode("utf-8", "replace"))
+            os.lseek(source, 0, os.SEEK_SET)
+            job = server.start(PROGRAM, [source, pipes[1], pipes[3], program], self._limits)
+            for index in (1, 3):
+                os.close(pipes[index])
+                pipes[index] = -1
+            printed = _read_until(pipes[0], deadline, self._limits.output_bytes)
+            ended = server.end(job, max(0.0, deadline - time.monotonic()))
+            error = _read_until(pipes[2], time.monotonic(), 1 << 12) or b""
+        finally:
+            for descriptor in (source, *pipes):
+                if descriptor >= 0:
+                    os.close(descriptor)
+        if printed is None or time.monotonic() >= deadline or ended.cpu_seconds >= self._limits.cpu_seconds:
+            return Outcome.TIMEOUT, f"it did not end within {self.seconds:g} s"
+        if len(printed) > self._limits.output_bytes:
+            return Outcome.WRONG, f"it prints more than {self.output_kib} KiB"
+        if ended.code != 0:
+            words = error.decode(errors="replace").strip()
+            return Outcome.WRONG, f"it ends with {_code(ended.code)}{': ' + words if words else ''}"
+        if not same_output(wanted, printed.decode(errors="replace")):
+            return Outcome.WRONG, "it prints something else than expected"
+        return None
+
+    # -- the sandbox --------------------------------------------------------------------------------
+
+    def _warm(self) -> sandbox.Server:
+        """This process's sandbox. A fork of the process that made one makes its own."""
+        if self._server is None or not self._server.usable:
+            if self._server is not None:
+                self._server.close()
+            roles = [CANDIDATE, PROGRAM, JUDGE]
+            self._server = sandbox.Server(self._level, roles, readable=self._readable)
+        return self._server
+
+    def close(self) -> None:
+        """End the sandbox; the next completion starts it again."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+_BUILTINS = frozenset(dir(__import__("builtins")))
+
+
+def same_output(wanted: str, printed: str) -> bool:
+    """Whether two outputs are the same line by line; white space at the ends of lines and of the text does not count."""
+    return _trimmed(wanted) == _trimmed(printed)
+
+
+def _trimmed(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+def _read_until(descriptor: int, deadline: float, bound: int) -> bytes | None:
+    """All that arrives until the other end is closed, or one byte more than `bound`; None where the deadline came first."""
+    found = bytearray()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP)
+    while len(found) <= bound:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return None
+        part = os.read(descriptor, min(_AT_ONCE, bound + 1 - len(found)))
+        if not part:
+            break
+        found += part
+    return bytes(found)
+
+
+def _code(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+
+def _ruled(outcome: Outcome, detail: str, answer: str | None = None) -> Judgement:
+    return Judgement(outcome, float(outcome is Outcome.CORRECT), answer, detail)

@@ -1,0 +1,199 @@
+"""The candidate's process: it holds the completion's program, and answers calls of its functions with values.
+
+It knows neither tests nor expected values, and nothing it says is a verdict. All here is at the program's mercy, which
+runs in the same interpreter: what it can do with that is answer calls, as it could anyway. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import os
+import socket
+import sys
+import types
+from typing import Any
+
+from flywheel.verifiers import unit_tests_channel as channel
+from flywheel.verifiers.sandbox import codec
+
+MODULE = "solution"
+MOST_TRIMS = 60
+"""Trailing lines that are taken off, one by one, until the rest is a program: prose and cut-off code after it."""
+LONGEST_TEXT = 300
+
+
+def functions(descriptors: list[int]) -> None:
+    """Load a program, say how that went, then answer calls until the judge closes. Descriptors: channel, program."""
+    connection = socket.socket(fileno=descriptors[0])
+    given = channel.read_all(descriptors[1])
+    module = types.ModuleType(MODULE)
+    sys.modules[MODULE] = module
+    source, complaint = choose(given["texts"], given["before"], given["entries"])
+    if source is None:
+        channel.send(connection, ("unreadable", "SyntaxError", complaint))
+        return
+    try:
+        if given["prelude"]:
+            exec(compile(given["prelude"], "<prompt>", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(source, "<completion>", "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
+        channel.send(connection, ("failed", type(error).__name__, text_of(error)))
+        return
+    channel.send(connection, ("loaded", "", source[:LONGEST_TEXT]))
+    Answers(connection, module.__dict__).serve()
+
+
+def program(descriptors: list[int]) -> None:
+    """Run a whole program as `__main__`. Descriptors: standard input, output and error, program."""
+    given = channel.read_all(descriptors[3])
+    for number, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - they live as long as the process
+    code = 0
+    try:
+        source, complaint = choose(given["texts"], given["before"], [])
+        if source is None:
+            raise SyntaxError(complaint)
+        module = types.ModuleType("__main__")
+        sys.modules["__main__"] = module
+        exec(compile(source, "<completion>", "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
+        sys.stderr.write(f"{type(error).__name__}: {text_of(error)}")
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
+# -- from a completion's texts to a program -----------------------------------------------------------
+
+
+def choose(texts: list[str], before: list[str], entries: list[str]) -> tuple[str | None, str]:
+    """The first of `texts` that is a program and defines the first of `entries`; else why the first of them is none.
+
+    A text that only becomes a program when its last lines are left out is taken without them. Definitions of
+    earlier blocks that the program lacks go before it.
+    """
+    complaint = "no program"
+    for position, text in enumerate(texts):
+        try:
+            tree, source = _parsed(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            complaint = complaint if position else text_of(error)
+            continue
+        if entries and not _defined(tree) & set(entries):
+            complaint = f"it does not define {entries[0]!r}" if position == 0 else complaint
+            continue
+        return _missing_definitions(tree, before) + source, ""
+    return None, complaint
+
+
+def _parsed(text: str) -> tuple[ast.Module, str]:
+    lines = text.split("\n")
+    failure: Exception | None = None
+    for left_out in range(min(MOST_TRIMS, len(lines))):
+        source = "\n".join(lines[: len(lines) - left_out])
+        try:
+            tree = ast.parse(source)
+            compile(source, "<completion>", "exec", dont_inherit=True)  # finds more than the parser: return outside a function
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            failure = failure or error
+            continue
+        return tree, source
+    raise failure or SyntaxError("no program")
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a module binds at its top level."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        else:
+            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return names
+
+
+def _missing_definitions(tree: ast.Module, before: list[str]) -> str:
+    have, pieces = _defined(tree), []
+    for text in before:
+        try:
+            earlier = ast.parse(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+        for node in earlier.body:
+            definition = isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign))
+            if definition and not _defined(ast.Module([node], [])) & have:
+                pieces.append(ast.unparse(node) + "\n")
+    return "".join(pieces)
+
+
+# -- answers ------------------------------------------------------------------------------------------
+
+
+class Answers:
+    """Does what the judge asks for, by name: calls, and on objects that are not plain attributes and calls."""
+
+    def __init__(self, connection: socket.socket, names: dict[str, Any]) -> None:
+        self.connection = connection
+        self.names = names
+        self.kept: list[Any] = []
+
+    def serve(self) -> None:
+        """Answer until the judge closes the connection."""
+        while True:
+            try:
+                number, what, target, arguments, named = channel.receive(self.connection, self.strange)
+            except channel.Broken:
+                return
+            before = self.encoded(arguments)
+            try:
+                kind, said = "value", self.answer(what, target, arguments, named)
+            except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
+                kind, said = "raised", (type(error).__name__, text_of(error))
+            after = self.encoded(arguments)
+            changed = [(i, a) for i, a in enumerate(arguments) if before[i] != after[i]]
+            try:
+                channel.send(self.connection, (number, kind, said, changed), self.number)
+            except (codec.CodecError, MemoryError, RecursionError) as error:
+                channel.send(self.connection, (number, "uncrossable", text_of(error), []))
+
+    def answer(self, what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """One call, or a read or write of an attribute."""
+        if what == "name":
+            if target not in self.names and not hasattr(builtins, target):
+                raise NameError(f"name {target!r} is not defined")
+            return self.names.get(target, getattr(builtins, target, None))
+        if what == "get":
+            return getattr(target, arguments[0])
+        if what == "set":
+            return setattr(target, arguments[0], arguments[1])
+        function = self.names[target] if isinstance(target, str) else target
+        return function(*arguments, **named)
+
+    def strange(self, number: int) -> Any:
+        """The object that a number stands for."""
+        return self.kept[number]
+
+    def number(self, value: Any) -> int:
+        """The number that stands for an object from here on."""
+        self.kept.append(value)
+        return len(self.kept) - 1
+
+    def encoded(self, arguments: tuple[Any, ...]) -> list[bytes]:
+        """Containers as they are now, to see later whether a call has changed them."""
+        return [codec.encode(a, id) if type(a) in (list, dict, set) else b"" for a in arguments]
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's text, whatever its own `__str__` does."""
+    try:
+        return str(error)[:LONGEST_TEXT]
+    except BaseException:  # noqa: BLE001 - the program's own, whatever it is
+        return ""

@@ -1,0 +1,316 @@
+"""The judge's process: it runs the tests, with a stand-in where they expect the completion's function.
+
+The tests are the data set's text, so they run in the sandbox too, in a process apart from the candidate's: neither can
+see the other's memory, files or descriptors. Calls go over a connection, answers come back as values of plain types,
+and whether an assert holds is found out here. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import json
+import os
+import secrets
+import socket
+import sys
+import typing
+import unittest
+from typing import Any
+
+from flywheel.verifiers import unit_tests_channel as channel
+from flywheel.verifiers.sandbox import codec
+
+LONGEST_TEXT = 300
+
+
+class Foul(BaseException):
+    """The candidate broke the rules of the connection; the tests are over, whatever they catch."""
+
+
+def judge(descriptors: list[int]) -> None:
+    """Run the tests and report. Descriptors: channel to the candidate, tests, report."""
+    given = channel.read_all(descriptors[1])
+    line = Line(socket.socket(fileno=descriptors[0]), given["entries"], given["prompt"])
+    with open(descriptors[2], "w") as report:
+        try:
+            outcome, detail = rule(line, given)
+        except MemoryError:
+            outcome, detail = "timeout", "the tests ran out of memory on what the completion returned"
+        if line.foul is not None:
+            outcome, detail = "wrong", line.foul
+        json.dump([outcome, detail[:LONGEST_TEXT], line.calls, line.hidden, line.program], report)
+    os._exit(0)
+
+
+def rule(line: Line, given: dict[str, Any]) -> tuple[str, str]:
+    """The outcome, as `flywheel.Outcome` spells it, and a line that says why."""
+    try:
+        pieces = [compile(text, "<tests>", "exec", dont_inherit=True) for text in given["pieces"]]
+        namespace = surroundings(line, given)
+    except SyntaxError as error:
+        return "error", f"the tests are no Python: {error}"
+    except Exception as error:  # noqa: BLE001 - the data set's own code
+        return "error", f"the prompt's own code fails: {describe(error)}"
+    try:
+        if not line.load():
+            return line.refusal
+    except channel.Broken as error:
+        return "wrong", f"the program ended while it was loaded ({error})"
+    try:
+        for piece in pieces:
+            exec(piece, namespace)
+        if given["check"]:
+            namespace["check"](line.entry())
+        run_cases(namespace)
+    except Foul as error:
+        return "wrong", str(error)
+    except BaseException as error:  # noqa: BLE001 - asserts that do not hold, and whatever the tests come to
+        return failed(line, error)
+    if line.calls == 0:
+        return "error", f"the tests never call {line.entries[0]!r}"
+    if not line.ends_clean():
+        return "wrong", "it sent what nobody asked for"
+    return "correct", ""
+
+
+def failed(line: Line, error: BaseException) -> tuple[str, str]:
+    """What an exception out of the tests means: the tests' own fault only where no answer can have led to it."""
+    if error is line.raised:
+        return "wrong", f"it raises {describe(error)}"
+    ours = isinstance(error, (NameError, ImportError, Uncrossable)) and not isinstance(error, UnboundLocalError)
+    if ours or (line.calls == 0 and not isinstance(error, Foul)):
+        return "error", f"the tests fail by themselves: {describe(error)}"
+    return "wrong", f"a test does not hold: {describe(error)}"
+
+
+def describe(error: BaseException) -> str:
+    """An exception in a line: its type, its text, and the test's line that it came from."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<tests>":
+            place = f" (line {trace.tb_lineno} of the tests)"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {str(error)[:LONGEST_TEXT]}".removesuffix(": ") + place
+
+
+# -- what the tests see -------------------------------------------------------------------------------
+
+
+def surroundings(line: Line, given: dict[str, Any]) -> dict[str, Any]:
+    """The tests' namespace: the prompt's own helpers, what they forgot to import, stand-ins for the rest.
+
+    Helpers of the prompt run here, in the data set's own version. A completion that redefines the one by which the
+    tests check it would otherwise decide its own case.
+    """
+    namespace: dict[str, Any] = {"__name__": "tests"}
+    if given["prelude"]:
+        exec(compile(given["prelude"], "<prompt>", "exec", dont_inherit=True), namespace)
+    free = free_names(given["pieces"]) - namespace.keys()
+    for name in sorted(free):
+        if name in sys.stdlib_module_names:
+            namespace[name] = importlib.import_module(name)
+        elif name in typing.__all__:
+            namespace[name] = getattr(typing, name)
+    free -= namespace.keys()
+    if hasattr(builtins, line.entries[0]) and free:
+        line.entries = sorted(free)  # the entry point is a function that the test only wraps the real one in
+    for name in free:
+        namespace[name] = Remote(line, name, judged=name in line.entries)
+    for name in line.entries:
+        namespace[name] = line.entry(name)
+    namespace["candidate"] = line.entry()
+    return namespace
+
+
+def free_names(pieces: list[str]) -> set[str]:
+    """The names that tests use and neither bind nor find among the builtins."""
+    used: set[str] = set()
+    bound: set[str] = set(dir(builtins))
+    for node in (node for text in pieces for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            bound.add(node.name)
+    return used - bound - {"candidate"}
+
+
+def run_cases(namespace: dict[str, Any]) -> None:
+    """Run the `unittest.TestCase` classes among the tests, if any. Raises AssertionError for the first that fails."""
+    cases = [v for v in namespace.values() if isinstance(v, type) and issubclass(v, unittest.TestCase)]
+    for case in cases:
+        for test in unittest.defaultTestLoader.loadTestsFromTestCase(case):
+            result = unittest.TestResult()
+            test.run(result)
+            if not result.wasSuccessful():
+                raise AssertionError((result.failures + result.errors)[0][1].strip().splitlines()[-1])
+
+
+class Remote:
+    """Something of the candidate's: its function, or an object that is not plain.
+
+    It can be called, its attributes read and set, and it can be passed back. Nothing can be asked of it that
+    would be answered by its own methods, comparison above all. `judged` things answer with values; others, which
+    tests use to make arguments, only with further objects, so that no expected value comes from the candidate.
+    """
+
+    __slots__ = ("_judged", "_line", "_target")
+
+    def __init__(self, line: Line, target: str | codec.Strange, *, judged: bool) -> None:
+        object.__setattr__(self, "_line", line)
+        object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_judged", judged)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._line.ask("call", self._target, arguments, named, self._judged)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._line.ask("get", self._own(), (name,), {}, self._judged)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._line.ask("set", self._own(), (name, value), {}, False)
+
+    def _own(self) -> codec.Strange:
+        if isinstance(self._target, str):
+            named = self._line.ask("name", self._target, (), {}, False)
+            if named is None:
+                raise TypeError(f"the completion's {self._target!r} is no object")
+            object.__setattr__(self, "_target", named._target)
+        return self._target
+
+    def _refuse(self, *_: object) -> Any:
+        raise TypeError("the completion's object is no plain value: it can be used, not compared")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = __iter__ = __contains__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __getitem__ = __int__ = __float__ = _refuse
+    __hash__ = _refuse  # type: ignore[assignment]
+
+
+class Uncrossable(Exception):
+    """A test passes an argument that is no plain value."""
+
+
+class Line:
+    """The connection to the candidate, the count of what went over it, and the first foul."""
+
+    def __init__(self, connection: socket.socket, entries: list[str], prompt: str) -> None:
+        self.connection = connection
+        self.entries = entries
+        self.calls = 0
+        self.hidden = False
+        self.foul: str | None = None
+        self.raised: BaseException | None = None
+        self.refusal = ("wrong", "")
+        self.program = ""
+        self._prompt = "".join(prompt.split()).replace('"', "'")
+
+    def entry(self, name: str | None = None) -> Remote:
+        """The stand-in for the completion's function."""
+        return Remote(self, name or self.entries[0], judged=True)
+
+    def load(self) -> bool:
+        """Wait for the program to be loaded; False, with `refusal` saying why, where it is none or fails."""
+        kind, name, text = channel.receive(self.connection)
+        if kind == "loaded":
+            self.program = str(text)
+            return True
+        if kind == "unreadable":
+            self.refusal = ("unreadable", str(text))
+        else:
+            self.refusal = ("wrong", f"loading the program raises {name}: {text}")
+        return False
+
+    def ask(self, what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any], judged: bool) -> Any:
+        """Have the candidate do one thing; its answer, or its exception. Raises Foul where it does not answer fairly."""
+        if self.foul is not None or channel.anything_waiting(self.connection):
+            self._foul("it sent what nobody asked for")
+        number = secrets.randbits(62)
+        try:
+            channel.send(self.connection, (number, what, target, arguments, named), _number)
+        except codec.CodecError as error:
+            raise Uncrossable(f"an argument of the test cannot cross: {error}") from None
+        except channel.Broken:
+            self._foul("the program ended before it was called")
+        if judged and what == "call":
+            self._count(target, arguments, named)
+        try:
+            answer = channel.receive(self.connection, codec.Strange)
+            echoed, kind, said, changed = answer
+            matches = type(echoed) is int and echoed == number
+        except channel.Broken as error:
+            self._foul(f"the program ended in the middle of a call ({error})")
+        except (TypeError, ValueError):
+            self._foul("it sent an answer of another form")
+        if not matches:
+            self._foul("it answered another call than the one made")
+        self._take_changes(arguments, changed)
+        if kind == "raised":
+            raise self._exception(said)
+        if kind == "uncrossable":
+            self._foul(f"it returned what cannot cross: {said}")
+        return self._value(said, judged)
+
+    def ends_clean(self) -> bool:
+        """Tell the candidate that this was all; whether it ends without another word."""
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            return not self.connection.recv(1)
+        except OSError:
+            return True
+
+    def _value(self, said: Any, judged: bool) -> Any:
+        if isinstance(said, codec.Strange) or not judged:
+            return Remote(self, said, judged=judged) if isinstance(said, codec.Strange) else None
+        return said
+
+    def _count(self, target: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.calls += 1
+        words = [*map(repr, arguments), *(f"{k}={v!r}" for k, v in named.items())] if not self.hidden else []
+        shown = "".join(f"{target}({','.join(words)})".split()).replace('"', "'")
+        self.hidden = self.hidden or shown not in self._prompt
+
+    def _take_changes(self, arguments: tuple[Any, ...], changed: Any) -> None:
+        """Containers that the call has changed change for the test as well, in place."""
+        try:
+            for position, value in changed:
+                ours = arguments[position]
+                if type(ours) is not type(value) or type(ours) not in (list, dict, set):
+                    self._foul("it changed an argument into another")
+                if type(ours) is list:
+                    ours[:] = value
+                else:
+                    ours.clear()
+                    ours.update(value)
+        except (TypeError, ValueError, IndexError):
+            self._foul("it sent an answer of another form")
+
+    def _exception(self, said: Any) -> BaseException:
+        name, text = said if type(said) is tuple and len(said) == 2 else ("Exception", "")
+        kind = getattr(builtins, name, None) if type(name) is str else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            kind = Exception
+            text = f"{name}: {text}"
+        try:
+            self.raised = kind(str(text)[:LONGEST_TEXT])
+        except (TypeError, ValueError):  # UnicodeDecodeError and its like want more than a text
+            self.raised = Exception(f"{name}: {text}"[:LONGEST_TEXT])
+        return self.raised
+
+    def _foul(self, what: str) -> typing.NoReturn:
+        self.foul = self.foul or what
+        raise Foul(self.foul)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, Remote):
+        return value._own().number
+    raise codec.CodecError(f"a {type(value).__name__} cannot cross")
