@@ -1,4 +1,4 @@
-"""docs/verifiers.md says only what is so: its verifier holds, its commands print what it shows, its recipes are good."""
+"""docs/verifiers.md says only what is so: its verifier holds, commands print what it shows, its recipes validate."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ class RewardModel:
     name: ClassVar[str] = "reward_model"
     version: ClassVar[str] = "1"
     exclusive: ClassVar[bool] = True
+    label_free: ClassVar[bool] = True
 
     model: str = ""
     """A hub id or a folder with a sequence-classification model. Needed."""
