@@ -75,7 +75,7 @@ def test_a_class_without_dataclass_takes_its_keywords(own: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("mth", ["unknown verifier 'mth'", "exact, math", "Did you mean 'math'?", "'pkg.mod:Name' or 'file.py:Name'"]),
+        ("mth", ["unknown verifier 'mth'", "exact, ", "Did you mean 'math'?", "'pkg.mod:Name' or 'file.py:Name'"]),
         ("nosuch.module:Name", ["cannot import nosuch.module", "ModuleNotFoundError"]),
         ("json:Nothing", ["json has no 'Nothing'"]),
         ("json:dumps", ["dumps is not a class with a verify() method"]),
