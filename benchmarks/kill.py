@@ -27,7 +27,7 @@ from flywheel.types import Sample, Split
 MARK = "FLYWHEEL_KILL_BENCHMARK"
 STAGES = ("sample", "verify", "train", "evaluate")
 PATIENCE_SECONDS = {"toy": 3.0}
-"""How long a kill waits for the stage it aims at before it strikes whatever is at work; a minute for real models."""
+"""How long a kill waits for the stage it aims at before it strikes whatever is at work; three minutes for real models."""
 GONE_SECONDS = 20.0
 SLOW_VERIFIER = '''
 import time
@@ -60,7 +60,7 @@ class Killer:
     def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
         self.folder, self.directory = folder, folder / "run"
         self.kills = arguments.kills
-        self.patience = PATIENCE_SECONDS.get(arguments.recipe, 60.0)
+        self.patience = PATIENCE_SECONDS.get(arguments.recipe, 180.0)
         self.random = random.Random(arguments.seed)
         self.token = f"{os.getpid()}-{arguments.seed}"
         overrides = list(arguments.set)

@@ -57,7 +57,8 @@ def collect(scope: Scope, plan: Plan, *, files: tuple[str, str], key: str, verdi
     """Sample a plan and verify alongside; write the samples file, leave the verdicts as parts.
 
     `files` are the names of the samples' and the verdicts' file, without `.parquet`. What earlier
-    attempts finished under the same key is kept and not asked for again.
+    attempts finished under the same key is kept and not asked for again. Returns when the last sample
+    is there, whatever is still being verified: `judge` waits for that.
     """
     run, system = scope.run, scope.run.recipe.model.system
 
@@ -85,7 +86,7 @@ def collect(scope: Scope, plan: Plan, *, files: tuple[str, str], key: str, verdi
         except EngineError:
             run.release_policy()  # a retry must not meet the dead engine again
             raise
-    alongside.finish()
+    run.backlog[scope.folder / files[1]] = alongside
     samples.sort(key=lambda s: order[s.id])
     if [s.id for s in samples] != list(order):
         raise StageError(
@@ -103,6 +104,12 @@ def judge(scope: Scope, samples: Sequence[Sample], *, file: str, key: str) -> di
     stand are kept, and the failed ones are tried again by the next run.
     """
     run = scope.run
+
+    def tell(judged: int) -> None:
+        run.reporter.progress(f"{scope.label} · verify", judged, len(samples), "verdicts")
+
+    if backlog := run.backlog.pop(scope.folder / file, None):
+        backlog.finish(tell)
     parts = store.Parts(scope.folder / f"{file}.parts", Verdict, key)
     kept = parts.read()
     if len(whole := _whole_groups(run, samples, kept)) < len(kept):
@@ -114,9 +121,7 @@ def judge(scope: Scope, samples: Sequence[Sample], *, file: str, key: str) -> di
     try:
         for chunk in _chunks(samples):
             alongside.add(chunk)
-        finished = alongside.finish(
-            lambda judged: run.reporter.progress(f"{scope.label} · verify", judged, len(samples), "verdicts")
-        )
+        finished = alongside.finish(tell)
     finally:
         if exclusive:
             run.release_verifiers()  # the engine that is loaded next needs the memory

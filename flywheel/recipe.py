@@ -242,7 +242,7 @@ class VerifySection(Section):
     """The verifier's own options."""
     workers: Count = knob(2)
     """Worker processes."""
-    deadline_seconds: Seconds = 5.0
+    deadline_seconds: Seconds = 3.0
     """Wall time for one completion; then the worker is killed and the outcome is `timeout`."""
     memory_gib: Annotated[float, Field(gt=0.0)] = 1.0
     """Address space a worker may add to what it has after loading its verifier."""

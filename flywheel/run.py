@@ -41,6 +41,8 @@ class Run(RunView, AbstractContextManager["Run"]):
         self._policy_of: int | None = None
         self._pool: VerifierPool | None = None
         self._traits: dict[str, plugins.Traits] = {}
+        self.backlog: dict[Path, Any] = {}
+        """What sampling left to be verified, by the verdicts' file (see `flywheel.collect`)."""
 
     # -- opening and closing -----------------------------------------------------------------------
 

@@ -1,25 +1,25 @@
 """`math`: whether a completion's final answer equals the reference answer, as mathematics and not as text.
 
-A strict extractor finds the answer; equal text, then exact numbers decide what they can; only the rest goes to
-sympy (through math-verify), behind vetoes for what it is known to call equal and is not. Nothing that a model
-wrote is ever evaluated as code.
+A strict extractor finds the answer. Equal text, exact numbers, and structure (lists, sets, tuples, intervals,
+equations, matrices) decide what they can; values are compared as exact fractions, or worked out to 50 digits and more,
+at several points where there are free symbols. Only what our own reader does not know goes to sympy through math-verify, behind
+vetoes for what that is known to call equal and is not. Nothing that a model wrote is ever evaluated as code.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
 
 from flywheel import Judgement, Outcome, Problem
 from flywheel.verifiers import math_symbolic
 from flywheel.verifiers.math_answer import LONGEST_ANSWER, find_answer, reference_text
-from flywheel.verifiers.math_exact import NoValue, Number, assigned, compact, read_number, same_number, tidy
+from flywheel.verifiers.math_compare import Comparison, Rules, Unjudged
+from flywheel.verifiers.math_exact import NoValue
+from flywheel.verifiers.math_text import tidy
 
-_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*[A-Za-z.!]")
-_CHOICE = re.compile(r"\(?([A-J])\)?[.:)]?(?:\s.*)?", re.DOTALL)
-EXACT = Fraction(0)
 _NO_VALUE = {"nan", "undefined value", "none", "null", ""}
 
 
@@ -28,7 +28,7 @@ class Math:
     """Judges numbers, expressions, equations, sets, intervals, matrices, choices and words."""
 
     name: ClassVar[str] = "math"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     last_number: bool = False
     """Where a completion marks no answer, its last number counts. For problems whose answers are plain numbers and
@@ -37,13 +37,33 @@ class Math:
     """Where a completion marks no answer, its last `$...$` counts."""
     tolerance: float = 0.0
     """How far a number may be from the reference, as a share of it; 0 is exact."""
+    units: Literal["optional", "required", "ignored"] = "optional"
+    """A unit may be left out, or added where the reference has none, and two units must agree or convert exactly
+    (`optional`); the reference's unit must be there (`required`); units are not looked at (`ignored`)."""
+    percent: Literal["value", "sign", "ignored"] = "value"
+    """10 % is 0.1, and the sign may be left out where the reference has it (`value`); the sign stands where the
+    reference has it and nowhere else (`sign`); 10 % is 10 (`ignored`)."""
+    containers: Literal["strict", "loose"] = "strict"
+    """Whether (1, 2), [1, 2] and {1, 2} are three things (`strict`) or lists of the same two numbers (`loose`)."""
+    references: Literal["any", "all"] = "any"
+    """What several references, a list in the problem's `meta["answers"]`, mean: one of them is right (`any`), or the
+    answer is a list of them all, in any order (`all`)."""
+    algebra: bool = True
+    """Whether what our own reader does not know (integrals, limits) goes to sympy. The work there has no bound of its
+    own and wants a worker that can be killed, as `flywheel.verify` gives it. Without it every check is bounded."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tolerance < 1.0:
             raise ValueError(f"tolerance = {self.tolerance!r}; it is a share from 0 to under 1")
+        for option, known in (
+            ("units", ("optional", "required", "ignored")), ("percent", ("value", "sign", "ignored")),
+            ("containers", ("strict", "loose")), ("references", ("any", "all")),
+        ):  # fmt: skip
+            if getattr(self, option) not in known:
+                raise ValueError(f"{option} = {getattr(self, option)!r}; known: {', '.join(known)}")
 
     def prepare(self) -> None:
-        """Load sympy and math-verify, which only answers beyond plain numbers need."""
+        """Load sympy and math-verify, which only what our own reader does not know needs."""
         math_symbolic.load()
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
@@ -51,54 +71,56 @@ class Math:
         found = find_answer(completion, last_maths=self.last_maths, last_number=self.last_number)
         if found is None or not found.text.strip():
             return Judgement(Outcome.NO_ANSWER, 0.0, None, "the completion marks no answer")
-        gold = reference_text(problem.answer)
-        if tidy(gold).lower() in _NO_VALUE or len(gold) > LONGEST_ANSWER:
-            return _error(f"the reference {problem.answer[:80]!r} has no value to compare with")
-        ruling = self._compare(gold, found.text)
-        if ruling.equal is None:
-            return _error(ruling.why)
-        return Judgement(
-            Outcome.CORRECT if ruling.equal else Outcome.WRONG, float(ruling.equal), found.text, ruling.why
+        answers = problem.meta.get("answers") if problem.meta else None
+        golds = (
+            [str(a) for a in answers]
+            if isinstance(answers, Sequence) and answers and not isinstance(answers, str)
+            else []
         )
+        return self._judge(golds or [problem.answer], found.text)
 
-    def _compare(self, gold: str, answer: str) -> math_symbolic.Ruling:
-        wanted, given = tidy(gold), tidy(answer)
-        try:
-            ours = read_number(wanted)
-        except NoValue as error:
-            return math_symbolic.Ruling(None, f"the reference {gold!r} {error}")
-        if compact(wanted) == compact(given):
-            return math_symbolic.Ruling(True)
-        names = assigned(wanted), assigned(given)
-        if all(names) and names[0] != names[1]:
-            return math_symbolic.Ruling(False, f"the reference gives {names[0]}, the answer {names[1]}")
-        if (decided := self._by_words(wanted, given)) is not None:
-            return decided
-        if ours is not None and (decided := self._by_number(ours, given)) is not None:
-            return decided
-        self.prepare()
-        return math_symbolic.rule(gold, answer, tolerance=self.tolerance)
+    def _judge(self, references: list[str], answer: str) -> Judgement:
+        golds = []
+        for reference in references:
+            gold = _reference(reference)
+            if isinstance(gold, Judgement):
+                return gold
+            golds.append(gold)
+        if self.references == "all" and len(golds) > 1:
+            golds = ["; ".join(golds)]
+        rules = Rules(self.units, self.percent, self.containers, self.tolerance, self.algebra)
+        why = ""
+        for gold in golds:
+            try:
+                if Comparison(rules, self.prepare).same(gold, tidy(answer)):
+                    return Judgement(Outcome.CORRECT, 1.0, answer)
+            except NoValue as error:
+                why = f"the answer {error}"
+            except Unjudged as error:
+                return _error(str(error))
+        return Judgement(Outcome.WRONG, 0.0, answer, why)
 
-    def _by_number(self, ours: Number, given: str) -> math_symbolic.Ruling | None:
-        try:
-            theirs = read_number(given)
-        except NoValue as error:
-            return math_symbolic.Ruling(False, f"the answer {error}")
-        if theirs is None:
-            return None
-        return math_symbolic.Ruling(
-            same_number(ours, theirs, tolerance=Fraction(self.tolerance) if self.tolerance else EXACT)
-        )
 
-    def _by_words(self, wanted: str, given: str) -> math_symbolic.Ruling | None:
-        """Choices and words, which are no algebra: `(C)`, `Evelyn`, `no solution`."""
-        choice = _CHOICE.fullmatch(wanted)
-        if choice and len(wanted) <= 4:
-            said = _CHOICE.fullmatch(given)
-            return math_symbolic.Ruling(said.group(1) == choice.group(1)) if said else None
-        if len(wanted) > 2 and _WORDS.fullmatch(wanted):
-            return math_symbolic.Ruling(wanted.casefold().rstrip(".") == given.casefold().rstrip("."))
-        return None
+def _references(problem: Problem) -> list[str]:
+    """The problem's reference answers: the list in `meta["answers"]` where there is one, else its `answer` alone."""
+    answers = problem.meta.get("answers") if problem.meta else None
+    if isinstance(answers, Sequence) and not isinstance(answers, str) and answers:
+        return [str(a) for a in answers]
+    return [problem.answer]
+
+
+@lru_cache(maxsize=4096)
+def _reference(reference: str) -> Any:
+    """A reference tidied, or the ERROR that says why it is none."""
+    gold = reference_text(reference)
+    tidied = tidy(gold)
+    if tidied.lower() in _NO_VALUE or len(gold) > LONGEST_ANSWER:
+        return _error(f"the reference {reference[:80]!r} has no value to compare with")
+    try:
+        Comparison(Rules(algebra=False)).check(tidied)
+    except NoValue as error:
+        return _error(f"the reference {gold[:80]!r} {error}")
+    return tidied
 
 
 def _error(detail: str) -> Judgement:

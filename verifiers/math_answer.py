@@ -1,15 +1,16 @@
 """From a completion to its answer: a strict order, and caps on what is looked at. Text only, nothing is evaluated.
 
-1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and".
-3. `#### x`. 4. A line that says "answer is x" or "answer: x". 5. A completion that is nothing but an answer.
-And only where a recipe asks for it: 6. the last `$x$`, 7. the last number.
+1. What follows the last `</think>`. 2. The last `\\boxed{}`, with the boxes joined to it by "," or "and", unless a
+"final answer is x" comes after it. 3. `#### x`. 4. "The answer is x" or "Answer: x"; where x is a sentence, its only number.
+5. A completion that is nothing but an answer. 6. The only formula of a sentence without another number.
+And only where a recipe asks for it: 7. the last `$x$`, 8. the last number.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LONGEST_ANSWER = 1_000
 """Characters; what is longer is no answer."""
@@ -23,9 +24,13 @@ _EMPHASIS = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w(
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _HASHES = re.compile(r"^\s*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAYS = re.compile(
-    r"\banswers?\b(?:[ \t]+(?:is|are|was|equals|would be|should be|must be)\b[ \t]*:?|[ \t]*[:=])[ \t]*", re.IGNORECASE
+    r"(\bfinal\s+)?\banswers?\b(?:[ \t]+(?:is|are|was|equals|would be|should be|must be)\b[ \t]*:?|[ \t]*[:=]"
+    r"|(?=[ \t]*(?:\$|\\[(\[])))\s*",
+    re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_NEGATION = re.compile(r"\b(?:not|no|never|cannot|neither|nor|wrong|incorrect)\b|n't\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|,?\s(?:because|since)\b")
+_BARE_BOX = re.compile(r"\\(boxed|fbox)\s+(-?\d[\d.,]*\d|\d|[A-Za-z])(?![\w{])")
 _MATHS = re.compile(
     r"\$\$(.{1,1000}?)\$\$|\$([^$\n]{1,1000}?)\$|\\\[(.{1,1000}?)\\\]|\\\(([^\n]{1,1000}?)\\\)", re.DOTALL
 )
@@ -35,6 +40,8 @@ _NUMBER = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{\w*\*?\}|\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_COMMAND_WORDS = re.compile(r"\\(?:text|mbox|mathrm|textbf|textnormal)\s*\{([^{}]*)\}")
+_FENCE = re.compile(r"^\s*```\w*\s*$", re.MULTILINE)
 _PERCENT_AFTER = re.compile(r"[\s$)\\]*(?:%|percent\b|pct\b)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _PROSE = frozenset(
@@ -48,29 +55,43 @@ _OPENING_WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer's text and where it stood: box, hashes, says, whole, maths or number."""
+    """An answer's text and where it stood: box, hashes, says, whole, maths or number.
+
+    `end` is where in the completion it ends, `percent` whether "%" or "percent" follows a box.
+    """
 
     text: str
     place: str
+    end: int = 0
+    percent: bool = False
 
 
 def find_answer(completion: str, *, last_maths: bool = False, last_number: bool = False) -> Found | None:
     """The completion's answer by the order above, or None where it gives none."""
     text = _final_part(completion)
-    found = _boxed(text) or _hashes(text) or _says(text) or _whole(text)
+    found = _boxed(text)
+    if found is not None:
+        found = _said_after(text, found) or found
+    found = found or _hashes(text) or _says(text) or _whole(text) or _only_formula(text)
     if last_number and found is not None and found.place != "box" and _is_prose(found.text):
         found = _last_number(found.text) or found  # "the answer is that Jane has 3 apples"
     if found is None:
         found = _last_unmarked(text, maths=last_maths, number=last_number)
+    if found is not None and found.place == "box" and "nswer" in found.text:
+        found = _says(_COMMAND_WORDS.sub(r" \1 ", found.text)) or found  # `\\boxed{\\text{The answer is } 42}`
     if found is None or len(found.text) > LONGEST_ANSWER or depth(found.text) > DEEPEST:
         return None
-    return Found(_plain_commands(found.text), found.place)
+    return replace(found, text=_plain_commands(found.text))
 
 
 def reference_text(answer: str) -> str:
     """The answer inside a reference: its last boxes where there are any, else all of it without `$`."""
-    boxed = _boxed(answer)
-    return _plain_commands(boxed.text if boxed is not None else strip_dollars(answer))
+    found = _boxed(answer)
+    if found is None and (opening := _last(_BOX, _plain_commands(answer))):
+        return _plain_commands(answer)[opening.end() :]  # cut off inside its box
+    if found is None and (_is_prose(answer) or len(answer) > LONGEST_ANSWER):
+        found = _says(answer)
+    return _plain_commands(found.text if found is not None else strip_dollars(answer))
 
 
 def _plain_commands(text: str) -> str:
@@ -105,6 +126,9 @@ def _final_part(completion: str) -> str:
         text = text.rpartition("</think>")[2]
     elif completion.lstrip()[:7] == "<think>":
         return ""  # cut off while thinking: nothing was answered
+    if "```" in text:
+        text = _FENCE.sub("", text)
+    text = _BARE_BOX.sub(r"\\\1{\2}", text) if "\\boxed " in text or "\\fbox " in text else text
     marker = _MARKER.search(text)
     return _EMPHASIS.sub(r"\1", text[: marker.start()] if marker else text)
 
@@ -118,8 +142,8 @@ def _boxed(text: str) -> Found | None:
         if not _joined(text[box[2] : group[0][0]]):
             break
         group.insert(0, box)
-    percent = "\\%" if _PERCENT_AFTER.match(text, group[-1][2]) and "%" not in group[-1][1] else ""
-    return Found(", ".join(inner.strip() for _, inner, _ in group) + percent, "box")
+    percent = bool(_PERCENT_AFTER.match(text, group[-1][2])) and "%" not in group[-1][1]
+    return Found(", ".join(inner.strip() for _, inner, _ in group), "box", group[-1][2], percent)
 
 
 def _balanced_boxes(text: str) -> list[tuple[int, str, int]]:
@@ -152,16 +176,47 @@ def _hashes(text: str) -> Found | None:
     return Found(strip_dollars(lines[-1]), "hashes") if lines else None
 
 
-def _says(text: str) -> Found | None:
-    said = _last(_SAYS, text)
+def _says(text: str, start: int = 0) -> Found | None:
+    said = _last(_SAYS, text, start)
     if said is None:
         return None
     rest = text[said.end() : said.end() + LONGEST_ANSWER]
     maths = _MATHS.match(rest)
-    start = maths.end() if maths else 0
-    end = _SENTENCE_END.search(rest, start)
-    answer = rest[: end.start()] if end else rest
-    return Found(strip_dollars(answer), "says") if answer.strip() else None
+    end = _SENTENCE_END.search(rest, maths.end() if maths else 0)
+    answer = (rest[: end.start()] if end else rest).replace('\\"', "").strip(' "“”')
+    if not answer:
+        return None
+    bare = strip_dollars(answer)
+    return Found(_only_number(answer) or bare if _is_prose(bare) else bare, "says", said.end())
+
+
+def _said_after(text: str, box: Found) -> Found | None:
+    """A "final answer is x" that comes after the last box and says something that can be one."""
+    said = _last(_SAYS, text, box.end)
+    if said is None or said.group(1) is None:
+        return None
+    found = _says(text, box.end)
+    return found if found is not None and re.search(r"\d", found.text) and not _is_prose(found.text) else None
+
+
+def _only_number(sentence: str) -> str | None:
+    """The one number, or formula with a number, of a sentence that denies nothing."""
+    if _NEGATION.search(sentence):
+        return None
+    formulas = [strip_dollars(m.group()) for m in _MATHS.finditer(sentence)]
+    found = [f for f in formulas if re.search(r"\d", f)]
+    found += [m.group() for m in _NUMBER.finditer(_MATHS.sub(" ", sentence))]
+    return found[0] if len(found) == 1 else None
+
+
+def _only_formula(text: str) -> Found | None:
+    if len(text) > 400 or "\n\n" in text.strip() or _NEGATION.search(text):
+        return None
+    formulas = list(_MATHS.finditer(text))
+    if len(formulas) != 1 or re.search(r"[\d$]", _MATHS.sub(" ", text)):
+        return None
+    inside = strip_dollars(formulas[0].group())
+    return Found(inside, "whole") if len(inside) > 1 or inside.isdigit() else None
 
 
 def _whole(text: str) -> Found | None:
@@ -188,9 +243,9 @@ def _last_number(text: str) -> Found | None:
     return Found(last.group(), "number") if last else None
 
 
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match of a pattern."""
-    matches = deque(pattern.finditer(text), maxlen=1)
+def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
+    """The last match of a pattern from `start` on."""
+    matches = deque(pattern.finditer(text, start), maxlen=1)
     return matches[0] if matches else None
 
 

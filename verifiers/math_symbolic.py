@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from flywheel.verifiers.math_exact import tidy
+from flywheel.verifiers.math_text import tidy
 
 CLOSE = 1e-30
 """Two values count as equal when they differ by less than this share of the reference, worked out to 40 digits."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from flywheel.errors import ModelError, RecipeError
 from flywheel.fingerprint import derive_seed
-from flywheel.policy import Completion, Request
+from flywheel.policy import Completion, Request, categorical
 from flywheel.policy.render import load_tokenizer, prompt_ids
 from flywheel.recipe import ModelSection, VllmOptions
 
@@ -127,6 +127,8 @@ class VllmEngine:
             raise RecipeError(f"policy.vllm.extra = {settings.extra}: {error}") from None
         # The usage context of vLLM's own LLM class: it decides how many tokens a step takes.
         self._engine = LLMEngine.from_engine_args(parsed, usage_context=UsageContext.LLM_CLASS)
+        if self._cpu and settings.tensor_parallel == 1:
+            self._engine.collective_rpc(categorical.install)
         self.sequences: int = self._engine.vllm_config.scheduler_config.max_num_seqs
         self._longest: int = self._engine.model_config.max_model_len
         self._open: dict[str, tuple[Request, int]] = {}

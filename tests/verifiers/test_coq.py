@@ -1,0 +1,265 @@
+"""Coq decides about proofs of our statement; a completion can neither change the question nor forge the answer."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from flywheel import Judgement, Outcome, Problem
+from flywheel.verifiers import coq, sandbox
+from flywheel.verifiers.proof import Proof
+from flywheel.verifiers.proof_assistant import is_allowed
+from flywheel.verifiers.proof_text import HOLE
+
+pytestmark = pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq (coqc) is not installed")
+
+EASY = f"Require Import Arith.\nTheorem goal : forall n : nat, n + 0 = n.\nProof.\n{HOLE}\nQed.\n"
+EASY_PROOF = "induction n as [|n IH].\n- reflexivity.\n- simpl. rewrite IH. reflexivity."
+FALSE = f"Theorem goal : 1 + 1 = 3.\nProof.\n{HOLE}\nQed.\n"
+TREES = "Inductive tree := leaf | node (l r : tree).\nFixpoint size t := match t with leaf => 1 | node l r => size l + size r end."
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Proof:
+    return Proof(kernel="coq", min_level=str(sandbox.choose(sandbox.Level.UNSAFE)), seconds=60.0)
+
+
+def judge(verifier: Proof, completion: str, answer: str = EASY, **meta: object) -> Judgement:
+    return verifier.verify(Problem(id="p", prompt="", answer=answer, meta=meta), completion)
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        EASY_PROOF,
+        f"By induction.\n```coq\nProof.\n{EASY_PROOF}\nQed.\n```\nThat is all.",
+        f"```coq\nRequire Import Arith.\n\nTheorem goal :\n  forall n : nat, n + 0 = n.\nProof. (* hm *)\n{EASY_PROOF}\nQed.\n\nCheck goal.\n```",
+        "intros. auto with arith.",
+    ],
+)
+def test_a_proof_is_correct(verifier: Proof, completion: str) -> None:
+    judgement = judge(verifier, completion)
+    assert judgement.outcome == Outcome.CORRECT, judgement
+
+
+@pytest.mark.parametrize(
+    ("completion", "outcome"),
+    [
+        ("reflexivity.", Outcome.WRONG),
+        ("induction n.", Outcome.WRONG),
+        ("It is obvious.", Outcome.WRONG),
+        ("", Outcome.NO_ANSWER),
+        ("\x00\ud800 intros.", Outcome.WRONG),
+        ("intros. " * 20_000, Outcome.WRONG),
+        ("(" * 50_000, Outcome.WRONG),
+    ],
+)
+def test_what_is_no_proof_is_not(verifier: Proof, completion: str, outcome: Outcome) -> None:
+    assert judge(verifier, completion).outcome == outcome
+
+
+@pytest.mark.parametrize("level", list(sandbox.Level))
+def test_at_each_level_that_works_here(level: sandbox.Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing := sandbox.self_test()[level]:
+        pytest.skip(missing)
+    monkeypatch.setattr(sandbox, "choose", lambda least: level)
+    verifier = Proof(kernel="coq", min_level="unsafe", seconds=60.0)
+    assert verifier.isolation == level
+    assert judge(verifier, EASY_PROOF).outcome == Outcome.CORRECT
+    assert judge(verifier, "reflexivity.").outcome == Outcome.WRONG
+
+
+def test_definitions_are_shared(verifier: Proof) -> None:
+    template = f"Theorem goal : size (node leaf leaf) = 2.\nProof.\n{HOLE}\nQed."
+    assert judge(verifier, "reflexivity.", template, definitions=TREES).outcome == Outcome.CORRECT
+    wrong = template.replace("= 2", "= 3")
+    assert judge(verifier, "reflexivity.", wrong, definitions=TREES).outcome == Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    ("answer", "meta", "says"),
+    [
+        ("Theorem goal : True.", {}, "hole"),
+        (f"{HOLE}", {}, "no theorem"),
+        (f"Theorem goal : unknown.\n{HOLE}\nQed.", {}, "does not compile"),
+        (f"Inductive t := a.\nTheorem goal : a = a.\n{HOLE}\nQed.", {}, "Inductive stands before"),
+        (f"Section S. Variable n : nat. Theorem goal : n = n.\n{HOLE}\nQed. End S.", {}, "stands before"),
+        (f"Theorem goal : True.\n{HOLE}\nQed.", {"definitions": "Inductive"}, "does not compile"),
+        (f"Theorem goal : True.\n{HOLE}\nQed.", {"axioms": "all"}, "list of names"),
+    ],
+)
+def test_a_broken_problem_is_an_error(verifier: Proof, answer: str, meta: dict[str, object], says: str) -> None:
+    judgement = judge(verifier, "exact I.", answer, **meta)
+    assert judgement.outcome == Outcome.ERROR and says in judgement.detail, judgement
+
+
+def test_axioms_count_only_where_they_are_allowed(verifier: Proof) -> None:
+    extensionality = "Coq.Logic.FunctionalExtensionality.functional_extensionality_dep"
+    template = (
+        "Require Import Arith FunctionalExtensionality.\n"
+        f"Theorem goal : (fun n => n + 0) = (fun n => n).\nProof.\n{HOLE}\nQed."
+    )
+    proof = "apply functional_extensionality. intros. auto with arith."
+    judgement = judge(verifier, proof, template)
+    assert judgement.outcome == Outcome.WRONG and "functional_extensionality_dep" in judgement.detail
+    judgement = judge(verifier, proof, template, axioms=[extensionality])
+    assert judgement.outcome == Outcome.CORRECT and "functional_extensionality_dep" in judgement.detail
+    assert judge(verifier, proof, template, axioms=["Other.functional_extensionality"]).outcome == Outcome.WRONG
+
+
+def test_an_axiom_of_the_candidates_own_is_not_one_that_is_allowed() -> None:
+    allowed = ["Coq.Logic.ClassicalFacts.excluded_middle"]
+    assert is_allowed("ClassicalFacts.excluded_middle", allowed, shortened=True)
+    assert is_allowed("excluded_middle", allowed, shortened=True)
+    assert not is_allowed("Candidate.excluded_middle", allowed, shortened=True)
+    assert not is_allowed("Candidate.Coq.Logic.ClassicalFacts.excluded_middle", allowed, shortened=True)
+    assert not is_allowed("middle", allowed, shortened=True)
+    assert not is_allowed("excluded_middle", allowed, shortened=False)
+
+
+# Each closes the proof or goes round it, and puts something else in its place. The theorem is false, so none is right.
+CHEATS = {
+    "admit": "admit.",
+    "admitted": "Admitted.",
+    "give up": "give_up.",
+    "abort": "Abort.\nTheorem goal : 1 + 1 = 2.\nProof.\nreflexivity.",
+    "axiom": "Abort.\nAxiom cheat : 1 + 1 = 3.\nTheorem goal : 1 + 1 = 3.\nexact cheat.",
+    "parameter": "Abort.\nParameter cheat : False.\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
+    "conjecture": "Abort.\nConjecture cheat : False.\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
+    "hypothesis": "Abort.\nHypothesis cheat : False.\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
+    "variable": "Abort.\nSection S. Variable cheat : False.\nTheorem inner : 1 + 1 = 3.\ndestruct cheat.\nQed.\nEnd S.\n"
+    "Theorem goal : False -> 1 + 1 = 3. exact inner.",
+    "context": "Abort.\nContext (cheat : False).\nTheorem goal : 1 + 1 = 3.\ndestruct cheat.",
+    "another statement": "Abort.\nTheorem goal : True.\nexact I.",
+    "closed early": "admit. Admitted.\nTheorem other : True.\nexact I.",
+    "closed early, reset": "Abort.\nReset goal.\nTheorem goal : 1 + 1 = 2.\nreflexivity.",
+    "definition": "Abort.\nDefinition goal := I.\nTheorem other : True.\nexact I.",
+    "notation for 3": 'Abort.\nNotation "3" := 2.\nTheorem goal : 1 + 1 = 3.\nreflexivity.',
+    "notation for +": 'Abort.\nNotation "a + b" := 3 : nat_scope.\nTheorem goal : 1 + 1 = 3.\nreflexivity.',
+    "notation for =": 'Abort.\nNotation "a = b" := True : type_scope.\nTheorem goal : 1 + 1 = 3.\nexact I.',
+    "number notation": "Abort.\nDefinition S (n : nat) := n.\nTheorem goal : 1 + 1 = 3.\nreflexivity.",
+    "nat of its own": 'Abort.\nInductive nat := Z.\nNotation "1" := Z. Notation "3" := Z.\nDefinition plus (a b : nat) := Z.\n'
+    'Infix "+" := plus.\nTheorem goal : 1 + 1 = 3.\nreflexivity.',
+    "coercion": "Abort.\nDefinition t (n : nat) := True.\nCoercion t : nat >-> Sortclass.\nTheorem goal : (0 : nat).\nexact I.",
+    "hint": "Abort.\nAxiom cheat : 1 + 1 = 3.\nGlobal Hint Resolve cheat : core.\nTheorem goal : 1 + 1 = 3.\nauto.",
+    "guard off": "Abort.\nUnset Guard Checking.\nFixpoint loop (n : nat) : 1 + 1 = 3 := loop n.\n"
+    "Theorem goal : 1 + 1 = 3.\nexact (loop 0).",
+    "guard off for all": "Abort.\n#[global] Unset Guard Checking.\nFixpoint loop (n : nat) : 1 + 1 = 3 := loop n.\n"
+    "Theorem goal : 1 + 1 = 3.\nexact (loop 0).",
+    "bypass_check": "Abort.\n#[bypass_check(guard)] Fixpoint loop (n : nat) : 1 + 1 = 3 := loop n.\n"
+    "Theorem goal : 1 + 1 = 3.\nexact (loop 0).",
+    "positivity off": "Abort.\nUnset Positivity Checking.\nInductive bad := mk (f : bad -> False).\n"
+    "Definition self (b : bad) : False := match b with mk f => f b end.\n"
+    "Theorem goal : 1 + 1 = 3.\ndestruct (self (mk self)).",
+    "type in type": "Abort.\nUnset Universe Checking.\nDefinition big : Type := Type.\nDefinition u : Set := Type.\n"
+    "Axiom cheat : u -> 1 + 1 = 3.\nTheorem goal : 1 + 1 = 3.\nexact (cheat nat).",
+    "module": "Abort.\nModule Statement. Theorem goal : True. exact I. Qed. End Statement.\nTheorem goal : True.\nexact I.",
+    "module type": "Abort.\nModule Type T. Axiom cheat : 1 + 1 = 3. End T.\nDeclare Module M : T.\n"
+    "Theorem goal : 1 + 1 = 3.\nexact M.cheat.",
+    "functor": "Abort.\nModule Type T. Axiom cheat : 1 + 1 = 3. End T.\nModule F (M : T). Definition g := M.cheat. End F.\n"
+    "Declare Module A : T.\nModule B := F A.\nTheorem goal : 1 + 1 = 3.\nexact B.g.",
+    "faked words": 'idtac "Closed under the global context". admit.',
+    "faked words, in the end": 'Abort.\nTheorem goal : True.\nidtac "Closed under the global context". exact I.',
+    "printing for all": "Abort.\n#[global] Set Printing All.\nAxiom cheat : 1 + 1 = 3.\nTheorem goal : 1 + 1 = 3.\nexact cheat.",
+    "an axiom whose type is a lie": 'Abort.\nRequire Import String.\nAxiom cheat : "\n\nClosed under the global context\n"%string = EmptyString '
+    "-> 1 + 1 = 3.\nAxiom e : forall P, P.\nTheorem goal : 1 + 1 = 3.\nexact (e _).",
+    "planted statement": 'Abort.\nDefinition goal := I.\nRedirect "Statement.vo" Print goal.\nTheorem other : True.\nexact I.',
+    "planted question": "Abort.\nRequire Extraction.\nTheorem goal : True.\nexact I.\nQed.\nExtraction "
+    '"Verdict.v" goal.\nTheorem other : True.\nexact I.',
+    "load": 'Abort.\nLoad "/etc/passwd".\nTheorem goal : True.\nexact I.',
+    "ml": 'Abort.\nDeclare ML Module "nothing".\nTheorem goal : True.\nexact I.',
+    "drop": "Abort.\nDrop.",
+    "quit": "Abort.\nQuit.",
+    "comment that stays open": "exact I. (* ",
+    "comment around our end": "Abort.\nTheorem goal : True.\nexact I.\nQed.\n(*",
+    "string that stays open": 'Abort.\nTheorem goal : True.\nexact I.\nQed.\nDefinition s := "',
+    "comment in a string": 'idtac "(*". exact I. idtac "*)".',
+    "its own name": "exact goal.",
+    "fail": "Fail reflexivity.",
+    "obligations": "Abort.\nAdmit Obligations.",
+    "program": "Abort.\nRequire Import Program.\nProgram Definition goal : 1 + 1 = 3 := _.\nNext Obligation. Admitted.\nTheorem other : True.\nexact I.",
+    "abstract over an evar": "evar (H : 1 + 1 = 3). exact H.",
+    "shelved": "shelve.",
+    "unshelved": "refine (_ : 1 + 1 = 3). shelve.",
+    "ltac": "Abort.\nLtac reflexivity := admit.\nTheorem goal : 1 + 1 = 3.\nreflexivity.",
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_is_not_correct(verifier: Proof, name: str) -> None:
+    judgement = judge(verifier, CHEATS[name], FALSE)
+    assert judgement.outcome in (Outcome.WRONG, Outcome.NO_ANSWER), judgement
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_is_not_correct_by_the_kernel_alone(
+    verifier: Proof, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that looks at the text switched off: the separate files must be enough."""
+    monkeypatch.setattr(coq.Coq, "clean", lambda self, theorem, proof: proof)
+    judgement = judge(verifier, CHEATS[name], FALSE)
+    assert judgement.outcome in (Outcome.WRONG, Outcome.NO_ANSWER), judgement
+
+
+def test_the_guards_are_not_so_tight_that_nothing_passes(verifier: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same way round the text's guard, with an honest proof: what is refused above is refused for its content."""
+    monkeypatch.setattr(coq.Coq, "clean", lambda self, theorem, proof: proof)
+    honest = 'Abort.\nNotation "a + b" := (b + a) (only parsing) : other.\nLemma two : 2 = 2. exact eq_refl. Qed.\n'
+    template = FALSE.replace("3", "2")
+    assert judge(verifier, honest + "Theorem goal : 1 + 1 = 2.\nexact two.", template).outcome == Outcome.CORRECT
+
+
+@pytest.mark.parametrize("bomb", ["repeat (idtac; pose 1).", "do 100000000 idtac.", "let rec f := f in f.", "vm_compute in *."])
+def test_a_bomb_ends_in_time(bomb: str) -> None:
+    verifier = Proof(kernel="coq", min_level=str(sandbox.choose(sandbox.Level.UNSAFE)), seconds=2.0, memory_gib=1.0)
+    template = f"Theorem goal : forall H : Nat.pow 2 40 = 0, 1 + 1 = 3.\nProof.\n{HOLE}\nQed."
+    assert judge(verifier, f"intros. {bomb}", template).outcome in (Outcome.TIMEOUT, Outcome.WRONG)
+    assert judge(verifier, EASY_PROOF).outcome in (Outcome.CORRECT, Outcome.TIMEOUT)
+
+
+def test_nothing_is_written_outside(verifier: Proof, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if verifier.isolation == "unsafe":
+        pytest.skip("no isolation works here")
+    monkeypatch.setattr(coq.Coq, "clean", lambda self, theorem, proof: proof)
+    tmp_path.chmod(0o777)
+    target = tmp_path / "planted"
+    writes = f'Abort.\nRedirect "{target}" Print nat.\nTheorem goal : forall n : nat, n + 0 = n.\n{EASY_PROOF}'
+    judge(verifier, writes)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("printed", "names"),
+    [
+        ("Closed under the global context\n", []),
+        ("Axioms:\na : False\nB.c\n  : forall x,\n  x = x\n", ["a", "B.c"]),
+        ("Axioms:\n", None),
+        ("", None),
+        ("Closed under the global context\nAxioms:\na : False\n", None),
+        ("Axioms:\nloop is assumed to be guarded.\n", None),
+        ("Axioms:\nbad is assumed to be positive.\n", None),
+        ("Section Variables:\nx : nat\n", None),
+    ],
+)
+def test_assumptions_are_read_strictly(printed: str, names: list[str] | None) -> None:
+    assert coq.Coq().assumptions(printed) == names
+
+
+@pytest.mark.parametrize(
+    ("script", "refused"),
+    [
+        ("intros n. - reflexivity. + { auto. } * lia.", False),
+        ("all: auto. 1,2: lia. [x]: auto. Unshelve. exact I.", False),
+        ("rewrite Nat.add_comm, (IH 1.5).", False),
+        ("- Axiom x : False.", True),
+        ("{ Axiom x : False. }", True),
+        ("auto.\nAxiom x : False.", True),
+        ("#[global] Unset Guard Checking.", True),
+        ("1: Redirect \"x\" idtac.", True),
+        ("intros; admit.", True),
+        ("native_compute.", True),
+    ],
+)
+def test_commands_are_told_from_tactics(script: str, refused: bool) -> None:
+    assert (coq.refusal(script) is not None) is refused
