@@ -190,6 +190,8 @@ def _told_apart(problem: Problem) -> str:
 
 # -- what is found ----------------------------------------------------------------------------------
 
+NOTHING_EXECUTED = ("worker", "kernel")
+"""Isolations of verifiers that only read a completion, and need no process or file for that."""
 NEEDS_LABEL = "it judges without a reference answer (label_free)"
 
 
@@ -247,7 +249,7 @@ def _discerning(jobs: Sequence[Job], verdicts: Sequence[Verdict], facts: Facts) 
 
 
 def _harmless(effects: Mapping[str, list[str]], left: list[str], facts: Facts) -> Iterator[Finding]:
-    own = facts.exclusive or facts.isolation != "worker"
+    own = facts.exclusive or facts.isolation not in NOTHING_EXECUTED
     why = "it brings an engine of its own (exclusive)" if facts.exclusive else f"its isolation is {facts.isolation}"
     because = f"{why}, which needs it; what it leaves behind counts"
     written = [*left, *([] if own else effects.get("file", []))]

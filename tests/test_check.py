@@ -234,7 +234,7 @@ def test_a_verifiers_own_problems_that_fail_are_its_fault_in_one_line(tmp_path: 
         check_verifier(f"{file}:Bad")
 
 
-ALONE = ["exact", "math"]
+ALONE = ["exact", "math", "proof", "majority"]
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -246,7 +246,6 @@ def test_built_in_verifiers_hold_with_nothing_else_given(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("majority", {}),
         ("all_of", {"parts": [{"verifier": "math"}]}),
         ("any_of", {"parts": [{"verifier": "exact"}, {"verifier": "math"}]}),
         ("weighted", {"parts": [{"verifier": "math"}]}),
