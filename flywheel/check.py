@@ -101,14 +101,16 @@ class Facts:
 
     label_free: bool
     uses_network: bool
+    exclusive: bool
     isolation: str
 
     @classmethod
     def of(cls, made: object) -> Facts:
-        """Read the class attributes `label_free`, `uses_network` and `isolation`."""
+        """Read the attributes `label_free`, `uses_network`, `exclusive` and `isolation`."""
         return cls(
             label_free=bool(getattr(made, "label_free", False)),
             uses_network=bool(getattr(made, "uses_network", False)),
+            exclusive=bool(getattr(made, "exclusive", False)),
             isolation=str(getattr(made, "isolation", "worker")),
         )
 
@@ -188,6 +190,8 @@ def _told_apart(problem: Problem) -> str:
 
 # -- what is found ----------------------------------------------------------------------------------
 
+NOTHING_EXECUTED = ("worker", "kernel")
+"""Isolations of verifiers that only read a completion, and need no process or file for that."""
 NEEDS_LABEL = "it judges without a reference answer (label_free)"
 
 
@@ -245,8 +249,9 @@ def _discerning(jobs: Sequence[Job], verdicts: Sequence[Verdict], facts: Facts) 
 
 
 def _harmless(effects: Mapping[str, list[str]], left: list[str], facts: Facts) -> Iterator[Finding]:
-    own = facts.isolation != "worker"
-    because = f"its isolation is {facts.isolation}, which needs it; what it leaves behind counts"
+    own = facts.exclusive or facts.isolation not in NOTHING_EXECUTED
+    why = "it brings an engine of its own (exclusive)" if facts.exclusive else f"its isolation is {facts.isolation}"
+    because = f"{why}, which needs it; what it leaves behind counts"
     written = [*left, *([] if own else effects.get("file", []))]
     yield Finding("nothing is written", "violated" if written else "held", _listed(written))
     if own:
@@ -255,8 +260,9 @@ def _harmless(effects: Mapping[str, list[str]], left: list[str], facts: Facts) -
         started = effects.get("process", [])
         yield Finding("no process is started", "violated" if started else "held", _listed(started))
     reached = effects.get("network", [])
-    if facts.uses_network:
-        yield Finding("nothing is reached over the network", "not applicable", "it asks a server (uses_network)")
+    if facts.uses_network or facts.exclusive:
+        reason = "it asks a server (uses_network)" if facts.uses_network else why
+        yield Finding("nothing is reached over the network", "not applicable", reason)
     else:
         yield Finding("nothing is reached over the network", "violated" if reached else "held", _listed(reached))
 

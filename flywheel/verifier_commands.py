@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flywheel import store
 from flywheel.errors import PluginError, UserError
-from flywheel.recipe import Recipe, VerifySection, load_recipe, parse_value, shipped_recipes
+from flywheel.recipe import Recipe, VerifySection, load_recipe, parse_value, shipped_recipes, validate
 from flywheel.types import Problem
 
 Add = Callable[[str, object, str], argparse.ArgumentParser]
@@ -89,16 +90,21 @@ def _check(arguments: argparse.Namespace) -> int:
     base, name = (recipe.verify, recipe.verify.verifier) if recipe else (VerifySection(), arguments.subject)
     section = _section(base, name, arguments)
     problems = _problems(arguments.problems, recipe, name)
-    report = check_verifier(name, section.options, problems, section=section)
+    try:
+        report = check_verifier(name, section.options, problems, section=section)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     styles = {"held": "green", "violated": "red", "not applicable": "dim"}
-    table = Table("invariant", "", "", title=f"check of {name}", title_justify="left")
+    table = Table("invariant", "", "", title=Text(f"check of {name}"), title_justify="left")
     for finding in report.findings:
         table.add_row(finding.invariant, Text(finding.state, styles[finding.state]), Text(finding.detail))
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
     console.print(table)
     broken = len(report.violations)
-    console.print(f"{name} breaks {broken} of {len(report.findings)} invariants" if broken else f"{name} holds")
+    ending = f"breaks {broken} of {len(report.findings)} invariants" if broken else "holds"
+    console.print(Text(f"{name} {ending}"))
     return 1 if broken else 0
 
 
@@ -108,6 +114,8 @@ def _recipe_if_one(subject: str) -> Recipe | None:
 
     if subject in known_verifiers() or ":" in subject:
         return None
+    if (Path(subject) / "run.json").exists():
+        return validate(store.read_json(Path(subject) / "recipe.json"), where=subject)
     if subject in shipped_recipes() or Path(subject).exists():
         return load_recipe(subject, [])
     raise PluginError(

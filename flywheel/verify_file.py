@@ -307,12 +307,18 @@ def _refuse_place(source: str, out: Path) -> None:
 
 @contextlib.contextmanager
 def _written(out: str) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is whole, or standard output as it comes."""
+    """A file that takes its name when it is whole; standard output, a pipe or a device as it comes."""
     if out == PIPE:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    place = Path(out).absolute()
+    if Path(out).exists() and not Path(out).is_file():  # a rename would put a file in the place of /dev/null
+        with _disk_errors(out):
+            stream = open(out, "wb")  # noqa: SIM115 - closed two lines below
+        with stream:
+            yield stream
+        return
+    place = Path(out).resolve()
     with _disk_errors(out):
         descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent)
     try:

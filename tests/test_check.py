@@ -11,6 +11,17 @@ import pytest
 from flywheel import PluginError, Problem, ProblemError, check_verifier
 from flywheel.cli import main
 from flywheel.plugins import known_verifiers
+from flywheel.verifiers import sandbox
+from flywheel.verifiers.sandbox import SandboxError
+
+
+def isolated() -> str | None:
+    """The sandbox's level on this machine."""
+    try:
+        return str(sandbox.choose(sandbox.Level.LANDLOCK))
+    except SandboxError:
+        return None
+
 
 BROKEN = """
 import os, random, socket, subprocess, tempfile, threading
@@ -223,13 +234,32 @@ def test_a_verifiers_own_problems_that_fail_are_its_fault_in_one_line(tmp_path: 
         check_verifier(f"{file}:Bad")
 
 
-ALONE = ["exact", "math"]
+ALONE = ["exact", "math", "proof", "majority"]
 
 
 @pytest.mark.parametrize("name", ALONE)
 def test_built_in_verifiers_hold_with_nothing_else_given(name: str) -> None:
     assert name in known_verifiers()
     assert check_verifier(name).violations == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("all_of", {"parts": [{"verifier": "math"}]}),
+        ("any_of", {"parts": [{"verifier": "exact"}, {"verifier": "math"}]}),
+        ("weighted", {"parts": [{"verifier": "math"}]}),
+    ],
+)
+def test_votes_and_compositions_hold(name: str, options: dict[str, Any]) -> None:
+    assert check_verifier(name, options).violations == []
+
+
+@pytest.mark.skipif(isolated() is None, reason="no level of the sandbox reaches landlock here")
+def test_unit_tests_hold() -> None:
+    report = check_verifier("flywheel.verifiers.unit_tests:UnitTests")
+    assert report.violations == []
+    assert [f.invariant for f in report.findings if f.state == "not applicable"] == ["no process is started"]
 
 
 # -- the command ------------------------------------------------------------------------------------
@@ -276,7 +306,7 @@ def test_the_command_takes_a_file_of_problems(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["mth"], "'mth' is neither a verifier nor a recipe; verifiers: exact"),
+        (["mth"], "'mth' is neither a verifier nor a recipe; verifiers: "),
         (["nowhere.py:Name"], "there is no file"),
         (["exact", "--problems", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
         (["exact", "--option", "patern=x"], "did you mean 'pattern'?"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +288,26 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     verify_file(VerifySection(verifier="exact", workers=1), str(source), str(tmp_path / "out.jsonl"), watch)
     assert 0 < most < 1500
     assert len(read(tmp_path / "out.jsonl")) == 4000
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"completion": "x", "answer": "x"}])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as thread:
+        text = thread.submit(pipe.read_text)
+        verify_file(VerifySection(verifier="exact"), str(source), str(pipe))
+        assert json.loads(text.result(30))["outcome"] == "correct"
+    assert pipe.is_fifo() and leftovers(tmp_path) == []
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"completion": "x", "answer": "x"}])
+    (tmp_path / "real.jsonl").write_text("old\n")
+    (tmp_path / "out.jsonl").symlink_to("real.jsonl")
+    verify_file(VerifySection(verifier="exact"), str(source), str(tmp_path / "out.jsonl"))
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert read(tmp_path / "real.jsonl")[0]["outcome"] == "correct"
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

@@ -90,6 +90,16 @@ class _Composition:
         levels = [str(getattr(v, "isolation", "worker")) for v in self._verifiers]
         return max(levels, key=lambda level: _ISOLATION.index(level) if level in _ISOLATION else len(_ISOLATION))
 
+    @property
+    def label_free(self) -> bool:
+        """Whether no part looks at the reference answer."""
+        return all(bool(getattr(v, "label_free", False)) for v in self._verifiers)
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether any part asks a server."""
+        return any(bool(getattr(v, "uses_network", False)) for v in self._verifiers)
+
     def identity(self) -> dict[str, Any]:
         """The identities of all parts, in order."""
         return {"parts": [verifier_identity(part.verifier, part.options) for part in self.parts]}

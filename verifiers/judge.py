@@ -53,6 +53,7 @@ class Judge:
     name: ClassVar[str] = "judge"
     version: ClassVar[str] = "1"
     deadline_outcome: ClassVar[str] = "error"
+    label_free: ClassVar[bool] = True
 
     rubric: str = ""
     """What makes an answer good, in words. Needed, or `rubric_file`."""
@@ -110,7 +111,7 @@ class Judge:
         self._policy: Policy | None = None
         self._believed: dict[str, str] = {}
         self.batch_size = self.concurrency
-        self.exclusive = not self.endpoint
+        self.exclusive, self.uses_network = not self.endpoint, bool(self.endpoint)
         if self.mode == "compare":
             self.verify_group = self._compare
 

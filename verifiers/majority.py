@@ -34,6 +34,7 @@ class Majority:
 
     name: ClassVar[str] = "majority"
     version: ClassVar[str] = "1"
+    label_free: ClassVar[bool] = True
 
     min_share: float = 0.5
     """The winner's share must reach this."""

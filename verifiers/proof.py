@@ -19,6 +19,7 @@ from flywheel.verifiers.coq import Coq
 from flywheel.verifiers.lean import Lean
 from flywheel.verifiers.metamath import NotProved, TooMuchWork, check
 from flywheel.verifiers.metamath_database import Database, Goal, MetamathError, read, read_goal
+from flywheel.verifiers.metamath_problems import make_problems
 from flywheel.verifiers.proof_assistant import Assistant, Unavailable, short_enough, wrong
 from flywheel.verifiers.proof_text import HOLE, Refused, TemplateError, find_proof, split
 
@@ -75,6 +76,26 @@ class Proof:
     def isolation(self) -> str:
         """What stands between a completion and the machine: `kernel` where nothing of it is executed."""
         return str(self._assistant.level) if self._assistant else "kernel"
+
+    def example(self, problem: Problem) -> str:
+        """The problem's own proof, for `flywheel check`."""
+        return problem.solution or ""
+
+    def problems(self) -> list[Problem]:
+        """Small theorems with their proofs to check the verifier on."""
+        if self.kernel == "metamath":
+            return make_problems(8, 0)
+        coq = ("Theorem goal : {}.\nProof.\n" + HOLE + "\nQed.\n", "exact (eq_refl : {}).")
+        template, proof = coq if self.kernel == "coq" else ("theorem goal : {} := " + HOLE, "(rfl : {})")
+        return [
+            Problem(
+                id=f"sum-{n}",
+                prompt=f"Prove {n} + {n} = {2 * n}.",
+                answer=template.replace("{}", f"{n} + {n} = {2 * n}", 1),
+                solution=proof.replace("{}", f"{n} + {n} = {2 * n}", 1),
+            )
+            for n in (1, 2, 3)
+        ]
 
     def prepare(self) -> None:
         """Read the database, or find the proof assistant. Where that fails, each verdict will say so."""

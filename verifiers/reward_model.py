@@ -30,6 +30,7 @@ class RewardModel:
     version: ClassVar[str] = "1"
     exclusive: ClassVar[bool] = True
     deadline_outcome: ClassVar[str] = "error"
+    label_free: ClassVar[bool] = True
 
     model: str = ""
     """A hub id or a folder with a sequence-classification model. Needed."""

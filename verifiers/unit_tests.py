@@ -68,6 +68,26 @@ class UnitTests:
         """The level that programs run at here."""
         return str(self._level)
 
+    def example(self, problem: Problem) -> str:
+        """The problem's own solution as a chat answer, for `flywheel check`."""
+        meta = problem.meta
+        continued = f"{problem.prompt}{meta['canonical_solution']}" if "canonical_solution" in meta else ""
+        return f"```python\n{problem.solution or continued}\n```"
+
+    @classmethod
+    def problems(cls) -> list[Problem]:
+        """Three functions to check the verifier on."""
+        return [
+            Problem(
+                id=name,
+                prompt=f"def {name}(a, b):\n",
+                answer="",
+                solution=f"def {name}(a, b):\n    return a {sign} b\n",
+                meta={"entry_point": name, "test": f"def check(candidate):\n    assert candidate(7, 3) == {value}\n"},
+            )
+            for name, sign, value in (("add", "+", 10), ("subtract", "-", 4), ("multiply", "*", 21))
+        ]
+
     def verify(self, problem: Problem, completion: str) -> Judgement:
         """CORRECT where every test holds; NO_ANSWER without a program; ERROR where the tests are at fault."""
         try:

@@ -93,8 +93,13 @@ def _scorer(function: str, arguments: str) -> Callable[[Any, Any], Any]:
 # -- what a scorer sees -----------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1)
+def _installed() -> bool:
+    return importlib.util.find_spec("inspect_ai") is not None
+
+
 def _state_and_target(problem: Problem, completion: str, texts: list[str]) -> tuple[Any, Any]:
-    if importlib.util.find_spec("inspect_ai") is None:
+    if not _installed():
         target = PlainTarget(texts)
         return plain_state(problem, completion, target), target
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ModelName, ModelOutput
