@@ -31,9 +31,10 @@ from flywheel.verifiers.math_items import (
     spread,
     unnamed,
 )
-from flywheel.verifiers.math_parse import Unreadable, parse
+from flywheel.verifiers.math_parse import parse
 from flywheel.verifiers.math_sets import real_set, same_set
 from flywheel.verifiers.math_text import bracketed, compact
+from flywheel.verifiers.math_tree import Unreadable
 from flywheel.verifiers.math_units import split_unit, units_agree
 from flywheel.verifiers.math_value import constant, proportional, same_value
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flywheel.verifiers.math_arithmetic import Arithmetic
 from flywheel.verifiers.math_exact import NoValue
-from flywheel.verifiers.math_parse import Node
+from flywheel.verifiers.math_tree import Node
 
 MOST_STEPS = 50_000
 """Operations of one evaluation."""

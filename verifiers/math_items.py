@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 
 from flywheel.verifiers.math_exact import NoValue
-from flywheel.verifiers.math_parse import Unreadable, parse, symbols
+from flywheel.verifiers.math_parse import parse
 from flywheel.verifiers.math_text import bracketed, compact, cut, depths
+from flywheel.verifiers.math_tree import Unreadable, symbols
 from flywheel.verifiers.math_value import same_value
 
 _SPACED = re.compile(r",\s|;|\b(?:and|or)\b")

@@ -16,8 +16,9 @@ from itertools import pairwise
 from typing import Any
 
 from flywheel.verifiers.math_exact import NoValue
-from flywheel.verifiers.math_parse import parse, symbols
+from flywheel.verifiers.math_parse import parse
 from flywheel.verifiers.math_text import bracketed, cut
+from flywheel.verifiers.math_tree import symbols
 from flywheel.verifiers.math_value import compare, constant, value_with
 
 RELATIONS = "<>≤≥≠="

@@ -15,7 +15,9 @@ from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 from flywheel.verifiers.math_exact import NoValue
-from flywheel.verifiers.math_parse import Node, parse, symbols
+from flywheel.verifiers.math_functions import Evaluator
+from flywheel.verifiers.math_parse import parse
+from flywheel.verifiers.math_tree import Node, symbols
 
 DIGITS = 50
 """Digits that values are worked out to first."""
@@ -266,8 +268,6 @@ def coordinate(name: str, point: int) -> Fraction:
 
 
 def _evaluate(tree: Node, env: dict[str, Any], digits: int) -> Any:
-    from flywheel.verifiers.math_functions import Evaluator
-
     mp = _context()
     mp.dps = digits
     try:
