@@ -86,7 +86,8 @@ class UnitTests:
         prelude = prompt_code(str(problem.meta.get("prompt") or problem.prompt))
         texts = program_texts(completion, prelude, tests.entry)
         if not texts.texts or not completion.strip():
-            return _ruled(Outcome.NO_ANSWER, f"the completion does not define {tests.entry!r}")
+            outcome = Outcome.WRONG if texts.marked else Outcome.NO_ANSWER
+            return _ruled(outcome, f"the completion does not define {tests.entry!r}")
         return self._judge_function(problem, tests, texts, prelude)
 
     # -- functions ----------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class UnitTests:
     def _judge_program(self, tests: ProgramTests, texts: Texts) -> Judgement:
         deadline = time.monotonic() + self.seconds
         program = memory_file({"texts": texts.texts, "before": texts.before})
-        shown = texts.texts[0]
+        shown = texts.texts[0][0]
         try:
             for number, (fed, wanted) in enumerate(tests.cases, 1):
                 why = self._run_case(program, fed, wanted, deadline)

@@ -57,7 +57,7 @@ class Server:
                 config = self._cell.config | {
                     "control": theirs.fileno(),
                     "preload": list(roles),
-                    "paths": [str(p) for p in readable],
+                    "paths": sorted({str(Path(p).parent) for p in readable}),
                     "environment": self._cell.environment({}),
                 }
                 self._cell.start(
