@@ -44,8 +44,8 @@ class UnitTests:
     challenge_tests: bool = True
     """Require a problem's `challenge_test_list` too."""
     hidden_tests: bool = False
-    """Require that a test makes a call that the prompt does not show. A problem whose tests all stand in its prompt can be
-    passed by a table of them; with this it is ERROR, without it CORRECT with a remark."""
+    """Require that a test makes a call that the prompt does not show. A problem whose tests all stand in its prompt can
+    be passed by a table of them; with this it is ERROR, without it CORRECT with a remark."""
 
     _bench: Bench | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -165,7 +165,7 @@ class UnitTests:
 
 
 def same_output(wanted: str, printed: str) -> bool:
-    """Whether two outputs are the same line by line; white space at the ends of lines and of the text does not count."""
+    """Whether two outputs are the same line by line, but for white space at the ends of lines and of the text."""
     return _trimmed(wanted) == _trimmed(printed)
 
 

@@ -15,8 +15,8 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 from flywheel.verifiers.sandbox import codec
+from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 
 MODULE = "solution"
 MOST_TRIMS = 60
@@ -82,9 +82,7 @@ class Program:
     code: types.CodeType
 
 
-def choose(
-    texts: list[tuple[str, int]], before: list[str], entries: list[str]
-) -> tuple[Program | None, str]:
+def choose(texts: list[tuple[str, int]], before: list[str], entries: list[str]) -> tuple[Program | None, str]:
     """The first of `texts` that is a program and defines the first of `entries`; else why the first of them is none.
 
     Each text comes with the number of its lines that must be kept. Where none is a program as it stands, one is taken

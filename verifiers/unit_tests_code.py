@@ -110,7 +110,7 @@ def _indented(part: str) -> str:
 
 @lru_cache(maxsize=1024)
 def prompt_code(prompt: str) -> str:
-    """The prompt, where it is Python itself, or the fenced block in it that is; "" where there is none. Trusted text."""
+    """The prompt, where it is Python itself, or the fenced block in it that is; "" without one. Trusted text."""
     for text in (prompt, *_blocks(prompt)[0][::-1]):
         try:
             tree = ast.parse(text)

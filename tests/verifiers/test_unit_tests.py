@@ -1,5 +1,8 @@
 """`unit_tests`: shapes of problems, forms of completions, what is whose fault, and the published data sets."""
 
+# Whole programs stand here as one string each.
+# ruff: noqa: E501, ISC004
+
 from __future__ import annotations
 
 import ast
@@ -12,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -95,7 +98,10 @@ PROGRAM = {"tests": [{"input": "1 2\n", "output": "3"}, {"input": "5 6", "output
     ("code", "outcome"),
     [
         ("print(sum(map(int, input().split())))", C),
-        ("import sys\nif __name__ == '__main__':\n    sys.stdout.write(str(sum(map(int, sys.stdin.read().split()))) + '  \\n\\n')", C),
+        (
+            "import sys\nif __name__ == '__main__':\n    sys.stdout.write(str(sum(map(int, sys.stdin.read().split()))) + '  \\n\\n')",
+            C,
+        ),
         ("print(sum(map(int, open(0).read().split()))); raise SystemExit", C),
         ("print(3)", W),
         ("print(sum(map(int, input().split())), 0)", W),
@@ -164,7 +170,13 @@ def test_forms_of_completions(verifier: UnitTests, form: str) -> None:
 def test_a_completion_that_continues_the_prompt(verifier: UnitTests) -> None:
     prompt = 'def f(x):\n    """ One more. """\n'
     p = problem("def check(candidate):\n    assert candidate(1) == 2", prompt=prompt)
-    for text in ("    return x + 1\n", "return x + 1", "```python\n    return x + 1\n```", "    return x + 1\n\nprint('cut", RIGHT):
+    for text in (
+        "    return x + 1\n",
+        "return x + 1",
+        "```python\n    return x + 1\n```",
+        "    return x + 1\n\nprint('cut",
+        RIGHT,
+    ):
         assert verifier.verify(p, text).outcome is C, text
     assert verifier.verify(p, "    return x\n").outcome is W
     assert verifier.verify(p, "    I do not know\n").outcome is N
@@ -179,7 +191,7 @@ def test_a_completion_that_continues_the_prompt(verifier: UnitTests) -> None:
 @settings(max_examples=200, deadline=None)
 def test_extraction_takes_any_text(text: str) -> None:
     found = program_texts(text, "def f(x):\n", "f")
-    assert all(isinstance(t, str) and t.strip() for t in found.texts)
+    assert all(t.strip() and least >= 1 for t, least in found.texts)
 
 
 def test_prompt_code_is_code() -> None:
@@ -219,7 +231,13 @@ def test_whose_fault(verifier: UnitTests, test: str, code: str, outcome: Outcome
 
 
 def test_problems_without_tests_are_errors(verifier: UnitTests) -> None:
-    for meta in ({}, {"test": ""}, {"test_list": []}, {"tests": [{"input": "x"}]}, {"test": "assert 1", "entry_point": "not a name"}):
+    for meta in (
+        {},
+        {"test": ""},
+        {"test_list": []},
+        {"tests": [{"input": "x"}]},
+        {"test": "assert 1", "entry_point": "not a name"},
+    ):
         assert verifier.verify(Problem("p", "x", "x", meta=meta), RIGHT).outcome is E, meta
 
 
@@ -263,7 +281,9 @@ def test_packages_are_there_when_named() -> None:
 def test_in_the_pool_the_level_stands_in_every_verdict_and_nothing_is_left() -> None:
     section = VerifySection(verifier="unit_tests", options={"seconds": 3.0}, workers=2, deadline_seconds=20.0)
     texts = [RIGHT, "def f(x): return 0", "no", "def f(x):\n    while True: pass"]
-    samples = [Sample(str(i), "p", 0, 0, i, t, "stop", 1, 0.0, "{prompt}", Origin.POLICY) for i, t in enumerate(texts * 2)]
+    samples = [
+        Sample(str(i), "p", 0, 0, i, t, "stop", 1, 0.0, "{prompt}", Origin.POLICY) for i, t in enumerate(texts * 2)
+    ]
     with VerifierPool(section) as pool:
         verdicts = pool.submit([problem("assert f(1) == 2")], samples).result(timeout=100)
     assert [v.outcome for v in verdicts] == ["correct", "wrong", "no_answer", "timeout"] * 2
@@ -354,7 +374,22 @@ def test_hostile_bytes_are_a_value_or_refused(data: bytes) -> None:
         value = codec.decode(data)
     except codec.CodecError:
         return
-    assert type(value) in (type(None), bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, type) or hasattr(value, "__next__")
+    assert type(value) in (
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        list,
+        tuple,
+        set,
+        frozenset,
+        dict,
+        range,
+        type,
+    ) or hasattr(value, "__next__")
 
 
 def test_a_plain_types_subclass_crosses_as_that_type() -> None:
@@ -367,7 +402,12 @@ def test_a_plain_types_subclass_crosses_as_that_type() -> None:
 
     pair = namedtuple("pair", "a b")
     number = IntEnum("number", "one two")
-    for value, plain in ((Counter("aab"), {"a": 2, "b": 1}), (OrderedDict(a=1), {"a": 1}), (pair(1, 2), (1, 2)), (number.two, 2)):
+    for value, plain in (
+        (Counter("aab"), {"a": 2, "b": 1}),
+        (OrderedDict(a=1), {"a": 1}),
+        (pair(1, 2), (1, 2)),
+        (number.two, 2),
+    ):
         back = codec.decode(codec.encode(value))
         assert type(back) is type(plain) and back == plain
     assert codec.decode(codec.encode(Odd("x"))) == "other" or codec.decode(codec.encode(Odd("x"))) == "x"
@@ -382,7 +422,15 @@ def test_what_is_not_plain_cannot_cross() -> None:
     for value in (object(), print, UnitTests, deep, iter(range(10**6)), b"x" * (codec.LARGEST + 1)):
         with pytest.raises(codec.CodecError):
             codec.encode(value)
-    for data in (b"", b"NN", b"u\x01\x00\x00\x00\xff", b"l\xff\xff\xff\xff", b"h\x01\x00\x00\x00\x00", b"d\x01\x00\x00\x00l\0\0\0\0N", b"y\x04\0\0\0exec"):
+    for data in (
+        b"",
+        b"NN",
+        b"u\x01\x00\x00\x00\xff",
+        b"l\xff\xff\xff\xff",
+        b"h\x01\x00\x00\x00\x00",
+        b"d\x01\x00\x00\x00l\0\0\0\0N",
+        b"y\x04\0\0\0exec",
+    ):
         with pytest.raises(codec.CodecError):
             codec.decode(data)
 
@@ -395,7 +443,7 @@ FILES = {"humaneval_test": 164, "mbpp_train": 374, "mbpp_validation": 90, "mbpp_
 class Mutator(ast.NodeTransformer):
     """Changes the `nth` place where a change may make a program wrong; `changed` says whether there was one."""
 
-    SWAPS = {
+    SWAPS: ClassVar[dict[type, type]] = {
         ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
         ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
         ast.And: ast.Or, ast.Or: ast.And,
@@ -462,7 +510,11 @@ def test_canonical_solutions_are_correct_and_a_mutant_of_each_is_wrong(verifier:
         p = Problem(row["task_id"], row["prompt"], row["canonical_solution"], meta=copy.deepcopy(row))
         if verifier.verify(p, row["canonical_solution"]).outcome is not C:
             not_correct.append(row["task_id"])
-        whole = row["canonical_solution"] if "def " in row["canonical_solution"] and name != "humaneval_test" else row["prompt"] + row["canonical_solution"]
+        whole = (
+            row["canonical_solution"]
+            if "def " in row["canonical_solution"] and name != "humaneval_test"
+            else row["prompt"] + row["canonical_solution"]
+        )
         outcomes = (verifier.verify(p, f"```python\n{mutant}\n```").outcome for mutant in mutants(whole))
         if not any(o is W for o in outcomes):  # a mutant may be equivalent, or not end; one must be seen to be wrong
             no_wrong_mutant.append(row["task_id"])
