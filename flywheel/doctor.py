@@ -131,7 +131,7 @@ def _sandbox() -> Finding:
 
 
 def _isolation() -> Finding:
-    """How strongly code that a model wrote can be kept from this machine; the sandbox is a plug-in, so it may be absent."""
+    """How strongly code that a model wrote is kept from this machine; the sandbox is a plug-in, so it may be absent."""
     try:
         sandbox = importlib.import_module("flywheel.verifiers.sandbox")
     except ImportError as error:

@@ -44,8 +44,8 @@ class UnitTests:
     challenge_tests: bool = True
     """Require a problem's `challenge_test_list` too."""
     hidden_tests: bool = False
-    """Require that a test makes a call that the prompt does not show. A problem whose tests all stand in its prompt can be
-    passed by a table of them; with this it is ERROR, without it CORRECT with a remark."""
+    """Require that a test makes a call that the prompt does not show. A problem whose tests all stand in its prompt can
+    be passed by a table of them; with this it is ERROR, without it CORRECT with a remark."""
 
     _bench: Bench | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -106,7 +106,8 @@ class UnitTests:
         prelude = prompt_code(str(problem.meta.get("prompt") or problem.prompt))
         texts = program_texts(completion, prelude, tests.entry)
         if not texts.texts or not completion.strip():
-            return _ruled(Outcome.NO_ANSWER, f"the completion does not define {tests.entry!r}")
+            outcome = Outcome.WRONG if texts.marked else Outcome.NO_ANSWER
+            return _ruled(outcome, f"the completion does not define {tests.entry!r}")
         return self._judge_function(problem, tests, texts, prelude)
 
     # -- functions ----------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ class UnitTests:
     def _judge_program(self, tests: ProgramTests, texts: Texts) -> Judgement:
         deadline = time.monotonic() + self.seconds
         program = memory_file({"texts": texts.texts, "before": texts.before})
-        shown = texts.texts[0]
+        shown = texts.texts[0][0]
         try:
             for number, (fed, wanted) in enumerate(tests.cases, 1):
                 why = self._run_case(program, fed, wanted, deadline)
@@ -184,7 +185,7 @@ class UnitTests:
 
 
 def same_output(wanted: str, printed: str) -> bool:
-    """Whether two outputs are the same line by line; white space at the ends of lines and of the text does not count."""
+    """Whether two outputs are the same line by line, but for white space at the ends of lines and of the text."""
     return _trimmed(wanted) == _trimmed(printed)
 
 

@@ -1,4 +1,4 @@
-"""Where completions are tried: one warm sandbox, with a judge that stays and a candidate's process for each completion."""
+"""Where completions are tried: one warm sandbox, a judge that stays, a candidate's process for each."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class _Judge:
 
 
 def read_until(descriptor: int, deadline: float, bound: int) -> bytes | None:
-    """All that arrives until the other end is closed, or one byte more than `bound`; None where the deadline came first."""
+    """All that arrives until the other end is closed, or one byte more than `bound`; None past the deadline."""
     found = bytearray()
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)

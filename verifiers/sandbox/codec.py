@@ -1,8 +1,8 @@
 """Plain values as bytes and back: how arguments and answers cross between processes that do not trust each other.
 
 What comes out of `decode` is None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, one
-of these types itself, or an iterator over such, each of exactly that type: no class of the sender's, so no method of the sender's, can come
-along. Never pickle. Standard library only: runs inside.
+of these types itself, or an iterator over such, each of exactly that type: no class of the sender's, and so no method
+of the sender's, can come along. Never pickle. Standard library only: runs inside.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ class Cell:
         trees = list(dict.fromkeys(os.path.realpath(p) for p in bwrap.readable_always()))
         top = [t for t in trees if not any(t != o and t.startswith(o + "/") for o in trees)]
         readable, listable = landlock.without(top, bwrap.hidden())
-        return [*readable, bwrap.own_folder(), *self._readable], listable
+        parents = (str(Path(p).parent) for p in self._readable)  # an interpreter finds a package by its folder's list
+        return [*readable, bwrap.own_folder(), *self._readable], [*listable, *parents]
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """The program's whole environment."""
@@ -220,11 +221,13 @@ class Cell:
         """Bytes in a scratch directory that no file system bounds (0 where one does)."""
         if self._namespaces or not self._scratch:
             return 0
-        total = 0
-        for folder, _, names in os.walk(self._scratch):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+        total, folders = 0, [self._scratch]
+        while folders:
+            with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
         return total
 
     def close(self) -> None:

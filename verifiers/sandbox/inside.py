@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +21,7 @@ from flywheel.verifiers.sandbox import landlock, limits, seccomp, system
 BOOT = """
 import sys, types
 place = sys.argv[1]
-for name, path in (("flywheel", []), ("flywheel.verifiers", [place]), ("flywheel.verifiers.sandbox", [place + "/sandbox"])):
+for name, path in ("flywheel", []), ("flywheel.verifiers", [place]), ("flywheel.verifiers.sandbox", [place + "/sandbox"]):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = path
 from flywheel.verifiers.sandbox import inside

@@ -34,7 +34,7 @@ print(",".join(failed) or "good", end="")
 
 @lru_cache(maxsize=1)
 def self_test() -> dict[Level, str]:
-    """For each level "" where it works here, else one line that says what is missing. Takes a tenth of a second, once."""
+    """For each level "" where it works here, else one line that says what is missing. Tried once a process."""
     if not sys.platform.startswith("linux") or platform.machine() not in seccomp.ARCHITECTURES:
         missing = f"this is {sys.platform} on {platform.machine()}; it needs Linux on x86_64 or aarch64"
         return {Level.NAMESPACES: missing, Level.LANDLOCK: missing, Level.UNSAFE: missing}
@@ -57,7 +57,7 @@ def _landlock() -> str:
 
 
 def _probe(level: Level) -> str:
-    outside = os.path.join(bwrap.own_folder(), "written-by-a-probe")
+    outside = f"{bwrap.own_folder()}/written-by-a-probe"
     arguments = [outside, str(os.getpid())]
     command = [bwrap.interpreter(), "-I", "-S", "-c", _PROBE, *arguments]
     limits = Limits(wall_seconds=20.0, processes=1)

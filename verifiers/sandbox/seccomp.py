@@ -1,4 +1,4 @@
-"""Seccomp: which system calls a sandboxed program is refused, as a filter of our own. Standard library only: runs inside.
+"""Seccomp: which system calls a sandboxed program is refused, by a filter of our own. Standard library; runs inside.
 
 A list of refusals, not of permissions: any interpreter must run. Refused is what reaches past the process: the network,
 other processes, mounts and namespaces, kernel-wide settings and memory that outlives its owner. Calls newer than this
@@ -70,23 +70,113 @@ NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "truncate": (76, 45), "mknod": (133, None), "mknodat": (259, 33),
 }  # fmt: skip
 
-REFUSED = (
-    "ptrace process_vm_readv process_vm_writev kcmp process_madvise pidfd_open pidfd_getfd socket connect bind listen "
-    "accept accept4 io_uring_setup io_uring_enter io_uring_register mount umount2 pivot_root chroot open_tree move_mount "
-    "fsopen fsconfig fsmount fspick mount_setattr unshare setns swapon swapoff name_to_handle_at open_by_handle_at bpf "
-    "perf_event_open userfaultfd fanotify_init lookup_dcookie add_key request_key keyctl kexec_load kexec_file_load "
-    "init_module finit_module delete_module reboot syslog acct quotactl quotactl_fd sethostname setdomainname "
-    "settimeofday clock_settime clock_adjtime adjtimex iopl ioperm modify_ldt vhangup personality shmget shmat msgget "
-    "semget mq_open memfd_create memfd_secret"
-).split()
+REFUSED = [
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "kcmp",
+    "process_madvise",
+    "pidfd_open",
+    "pidfd_getfd",
+    "socket",
+    "connect",
+    "bind",
+    "listen",
+    "accept",
+    "accept4",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "open_tree",
+    "move_mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "mount_setattr",
+    "unshare",
+    "setns",
+    "swapon",
+    "swapoff",
+    "name_to_handle_at",
+    "open_by_handle_at",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "fanotify_init",
+    "lookup_dcookie",
+    "add_key",
+    "request_key",
+    "keyctl",
+    "kexec_load",
+    "kexec_file_load",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "reboot",
+    "syslog",
+    "acct",
+    "quotactl",
+    "quotactl_fd",
+    "sethostname",
+    "setdomainname",
+    "settimeofday",
+    "clock_settime",
+    "clock_adjtime",
+    "adjtimex",
+    "iopl",
+    "ioperm",
+    "modify_ldt",
+    "vhangup",
+    "personality",
+    "shmget",
+    "shmat",
+    "msgget",
+    "semget",
+    "mq_open",
+    "memfd_create",
+    "memfd_secret",
+]
 
 # Where no namespace hides the rest of the machine: what the same user's other processes and files would suffer from,
 # and what would leave the process group by which all is killed in the end.
-REFUSED_WITHOUT_NAMESPACES = (
-    "setsid setpgid setpriority ioprio_set sched_setparam sched_setattr sched_setscheduler sched_setaffinity "
-    "migrate_pages move_pages chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat "
-    "futimesat setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr truncate mknod mknodat"
-).split()
+REFUSED_WITHOUT_NAMESPACES = [
+    "setsid",
+    "setpgid",
+    "setpriority",
+    "ioprio_set",
+    "sched_setparam",
+    "sched_setattr",
+    "sched_setscheduler",
+    "sched_setaffinity",
+    "migrate_pages",
+    "move_pages",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "chown",
+    "fchown",
+    "lchown",
+    "fchownat",
+    "utime",
+    "utimes",
+    "utimensat",
+    "futimesat",
+    "setxattr",
+    "lsetxattr",
+    "fsetxattr",
+    "removexattr",
+    "lremovexattr",
+    "fremovexattr",
+    "truncate",
+    "mknod",
+    "mknodat",
+]
 _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")  # their first argument is a process
 
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing for the user

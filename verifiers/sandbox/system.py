@@ -90,7 +90,7 @@ def enter_user_namespace() -> None:
 
 
 def has_user_to_drop_to() -> bool:
-    """Whether this is root and `NOBODY` exists for it (a user namespace may hold uid 0 alone, which is no real root)."""
+    """Whether this is root and `NOBODY` exists for it (a user namespace may hold uid 0 alone: no real root)."""
     if os.geteuid() != 0:
         return False
     for line in Path("/proc/self/uid_map").read_text().splitlines():
@@ -121,7 +121,7 @@ def drop_user(*, keep_search: bool) -> None:
 
 
 def set_capabilities(mask: int) -> None:
-    """Keep exactly the capabilities of `mask` (bits by number), for this process and what it executes. Raises OSError."""
+    """Keep exactly the capabilities of `mask` (bits by number), here and in what is executed. Raises OSError."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = struct.pack("6I", low, low, low, high, high, high)

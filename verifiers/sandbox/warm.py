@@ -57,7 +57,7 @@ class Server:
                 config = self._cell.config | {
                     "control": theirs.fileno(),
                     "preload": list(roles),
-                    "paths": [str(p) for p in readable],
+                    "paths": sorted({str(Path(p).parent) for p in readable}),
                     "environment": self._cell.environment({}),
                 }
                 self._cell.start(
@@ -99,7 +99,7 @@ class Server:
         return number
 
     def end(self, job: int, patience: float = 0.0) -> Ended:
-        """Wait for a job's end, `patience` seconds at most, then kill it; all it started is gone. Raises SandboxError."""
+        """Wait for a job's end, `patience` seconds at most, then kill it; nothing of it is left. Raises SandboxError."""
         with self._lock:
             self._send({"do": "end", "job": job, "patience": patience}, [])
             try:

@@ -77,10 +77,7 @@ def _load(role: str) -> Callable[[list[int]], None]:
 
 def _start(config: dict[str, Any], role: Callable[[list[int]], None], bounds: dict[str, Any], given: list[int]) -> int:
     me = os.getpid()
-    if config["namespaces"]:
-        pid = system.clone(system.CLONE_NEWUSER | system.CLONE_NEWPID)
-    else:
-        pid = os.fork()
+    pid = system.clone(system.CLONE_NEWUSER | system.CLONE_NEWPID) if config["namespaces"] else os.fork()
     if pid:
         return pid
     try:
