@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -270,6 +271,25 @@ def test_one_that_holds_the_loop_costs_the_others_no_time_out(plugin) -> None:
         # Each takes 0.6 s of the loop; whoever waits beside them is past its deadline when they are done.
         verdicts = judged(pool, "wait 0.5", "slow", "slow", "slow", "wait 0.7", "await_for_ever")
         assert outcomes(verdicts) == ["correct"] * 5 + ["timeout"]
+
+
+EXPECTED = {
+    "right": "correct",
+    "wrong": "wrong",
+    "raise": "error",
+    "hard_exit": "error",
+    "nan": "error",
+    "hang": "timeout",
+}
+
+
+@pytest.mark.parametrize(("source", "name"), [(BATCHED, "Batched"), (CONCURRENT, "Concurrent")])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_the_mixture_each_completion_gets_its_own_verdict(plugin, source: str, name: str, seed: int) -> None:
+    words = Random(seed).choices(list(EXPECTED), [40, 20, 4, 2, 4, 0], k=70)
+    words[Random(-seed).randrange(70)] = "hang"
+    with pool_of(plugin(source, name), workers=2, deadline_seconds=0.25) as pool:
+        assert outcomes(judged(pool, *words)) == [EXPECTED[word] for word in words]
 
 
 # -- groups ----------------------------------------------------------------------------------------

@@ -109,7 +109,9 @@ def test_two_parts_in_three_valued_logic(file: Path, a: str, b: str) -> None:
 def test_order_changes_no_outcome_of_any_of_and_no_truth_of_all_of(file: Path) -> None:
     kind = {"correct": "true", "error": "unknown"}
     for name in ("all_of", "any_of"):
-        orders = [make_verifier(name, {"parts": [part(file, k) for k in keys]}) for keys in itertools.permutations("abc")]
+        orders = [
+            make_verifier(name, {"parts": [part(file, k) for k in keys]}) for keys in itertools.permutations("abc")
+        ]
         for words in itertools.product(OUTCOMES, repeat=3):
             text = " ".join(f"{k}={w}" for k, w in zip("abc", words, strict=True))
             found = [str(verifier.verify(PROBLEM, text).outcome) for verifier in orders]
