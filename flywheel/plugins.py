@@ -68,6 +68,10 @@ class Verifier(Protocol):
     `exclusive = True` says that it brings an engine or a large model of its own: the run ends its own
     engine first, one worker serves it, without a limit on memory and with all processors.
 
+    `deadline_outcome = "error"` says that a missed deadline is no completion's fault, because what the
+    verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
+    as not correct.
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """
@@ -95,6 +99,7 @@ class Traits:
     concurrent: bool = False
     exclusive: bool = False
     at_once: int = 1
+    deadline_outcome: Outcome = Outcome.TIMEOUT
 
 
 def traits(verifier: Verifier) -> Traits:
@@ -102,7 +107,11 @@ def traits(verifier: Verifier) -> Traits:
     group, batch = (callable(getattr(verifier, name, None)) for name in ("verify_group", "verify_batch"))
     concurrent = not batch and inspect.iscoroutinefunction(verifier.verify)
     most = getattr(verifier, "batch_size", 32) if batch else getattr(verifier, "concurrency", 16) if concurrent else 1
-    return Traits(group, batch, concurrent, bool(getattr(verifier, "exclusive", False)), max(1, int(most)))
+    missed = getattr(verifier, "deadline_outcome", Outcome.TIMEOUT)
+    if missed not in (Outcome.TIMEOUT, Outcome.ERROR):
+        raise PluginError(f"deadline_outcome = {missed!r} of {type(verifier).__name__}; known: timeout, error")
+    exclusive = bool(getattr(verifier, "exclusive", False))
+    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed))
 
 
 # -- from a name to a class -------------------------------------------------------------------------

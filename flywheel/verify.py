@@ -10,12 +10,10 @@ wrong: each is then judged alone, and the guilty one shows itself.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 from flywheel import plugins
@@ -23,6 +21,7 @@ from flywheel.errors import PluginError, StageError
 from flywheel.plugins import Traits
 from flywheel.recipe import VerifySection
 from flywheel.types import Judgement, Outcome, Problem, Sample, Verdict
+from flywheel.verify_jobs import Job, Submission, jobs_of
 from flywheel.verify_link import ForkerGone, ForkerLink, WorkerLink
 from flywheel.verify_worker import timed_out
 
@@ -37,31 +36,6 @@ EXCLUSIVE_LOAD_SECONDS = 1800.0
 RECYCLE_AFTER = 5_000
 """Completions after which a worker is replaced, so that a verifier's leaks and caches end with it."""
 
-_PROBLEM_FIELDS = tuple(f.name for f in fields(Problem))
-
-
-@dataclass(slots=True)
-class _Submission:
-    """One `submit`: verdicts fill up in the samples' order, the last one resolves the future."""
-
-    future: Future[list[Verdict]]
-    verdicts: list[Verdict | None]
-    missing: int
-
-
-@dataclass(slots=True)
-class _Job:
-    """What is judged by one call: a sample, or all samples of a problem where the verifier judges groups."""
-
-    submission: _Submission
-    verifier: str
-    traits: Traits
-    problem_json: str
-    positions: list[int] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    alone: bool = False
-    """Whether it has been in a call with others that failed, and is therefore judged by itself."""
-
 
 class VerifierPool:
     """Judges samples in `section.workers` processes until it is closed. Safe to use from any thread.
@@ -74,9 +48,9 @@ class VerifierPool:
     def __init__(self, section: VerifySection) -> None:
         self._section = section
         self._traits = {section.verifier: plugins.traits(plugins.make_verifier(section.verifier, section.options))}
-        self._jobs: dict[bool, deque[_Job]] = {False: deque(), True: deque()}  # by whether they are exclusive
+        self._jobs: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they are exclusive
         self._state = threading.Condition()
-        self._submissions: dict[int, _Submission] = {}
+        self._submissions: dict[int, Submission] = {}
         self._closed = False
         self._failure: StageError | None = None
         self._prepared: list[Any] | None = None
@@ -103,11 +77,11 @@ class VerifierPool:
         without its problem, StageError if the pool is closed or broken. The future raises StageError if the
         pool breaks, and is cancelled if it is closed before.
         """
-        submission = _Submission(Future(), [None] * len(samples), len(samples))
+        submission = Submission(len(samples))
         if not samples:
             submission.future.set_result([])
             return submission.future
-        jobs = self._as_jobs(submission, {p.id: p for p in problems}, samples)
+        jobs = jobs_of(submission, {p.id: p for p in problems}, samples, self._asked)
         with self._state:
             if self._failure is not None:
                 raise self._failure
@@ -119,26 +93,10 @@ class VerifierPool:
             self._state.notify_all()
         return submission.future
 
-    def _as_jobs(
-        self, submission: _Submission, problems: dict[str, Problem], samples: Sequence[Sample]
-    ) -> Iterable[_Job]:
-        as_json: dict[str, str] = {}
-        groups: dict[str, _Job] = {}
-        jobs: list[_Job] = []
-        for position, sample in enumerate(samples):
-            problem = problems[sample.problem_id]
-            if problem.id not in as_json:
-                as_json[problem.id] = json.dumps({n: getattr(problem, n) for n in _PROBLEM_FIELDS}, default=str)
-            job = groups.get(problem.id)
-            if job is None:
-                verifier = problem.verifier or self._section.verifier
-                job = _Job(submission, verifier, self._traits_of(verifier), as_json[problem.id])
-                jobs.append(job)
-                if job.traits.group:
-                    groups[problem.id] = job
-            job.positions.append(position)
-            job.samples.append(sample)
-        return jobs
+    def _asked(self, problem: Problem) -> tuple[str, Traits]:
+        """Who judges a problem, and how it wants to be called."""
+        name = problem.verifier or self._section.verifier
+        return name, self._traits_of(name)
 
     def _traits_of(self, verifier: str) -> Traits:
         if verifier not in self._traits:
@@ -165,10 +123,12 @@ class VerifierPool:
         try:
             while batch := self._take(exclusive):
                 if worker is not None and exclusive and worker.labels and batch[0].verifier not in worker.labels:
-                    worker = self._let_go(worker)  # two large models side by side is one too many
+                    self._let_go(worker)  # two large models side by side is one too many
+                    worker = None
                 worker = worker or self._forker.fork(int(self._section.memory_gib * 2**30), self._prepared)
                 if not self._judge(worker, batch) or worker.judged >= RECYCLE_AFTER:
-                    worker = self._let_go(worker)
+                    self._let_go(worker)
+                    worker = None
         except ForkerGone as error:
             if not self._closed:
                 self._abandon(StageError(f"the process that forks verifier workers ended; run again. {error}"))
@@ -181,13 +141,13 @@ class VerifierPool:
         self._forker.end(worker.pid)
         worker.close()
 
-    def _take(self, exclusive: bool) -> list[_Job]:
+    def _take(self, exclusive: bool) -> list[Job]:
         """The next jobs for a worker: of one verifier, and few enough that all workers end at about the same time."""
         jobs = self._jobs[exclusive]
         with self._state:
             while not jobs and not self._closed:
                 self._state.wait()
-            batch: list[_Job] = []
+            batch: list[Job] = []
             if self._closed or self._failure is not None:
                 return batch
             lanes = 1 if exclusive else self._section.workers
@@ -201,13 +161,13 @@ class VerifierPool:
                 characters += sum(len(s.completion) for s in batch[-1].samples)
             return batch
 
-    def _put_back(self, jobs: Sequence[_Job]) -> None:
+    def _put_back(self, jobs: Sequence[Job]) -> None:
         with self._state:
             for job in reversed(jobs):
                 self._jobs[job.traits.exclusive].appendleft(job)
             self._state.notify_all()
 
-    def _judge(self, worker: WorkerLink, batch: Sequence[_Job]) -> bool:
+    def _judge(self, worker: WorkerLink, batch: Sequence[Job]) -> bool:
         """Have a batch judged; whether the worker can go on. What could not be judged goes back to the others."""
         name = batch[0].verifier
         left = dict(enumerate(batch))
@@ -250,7 +210,7 @@ class VerifierPool:
         self._put_back(list(left.values()))
         return not spent
 
-    def _blame(self, worker: WorkerLink, left: dict[int, _Job], together: list[int], ended: str | None) -> None:
+    def _blame(self, worker: WorkerLink, left: dict[int, Job], together: list[int], ended: str | None) -> None:
         """A worker hung, or ended as `ended` says: find who it was, and put the innocent back.
 
         Of jobs that were worked on one after another it was the first that has no result. Of several that
@@ -273,15 +233,15 @@ class VerifierPool:
                     f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s"
                 )
             else:
-                judgement = timed_out(self._section.deadline_seconds)
+                judgement = timed_out(self._section.deadline_seconds, job.traits.deadline_outcome)
             self._finish(job, worker, [judgement] * len(job.samples))
 
-    def _alone(self, jobs: list[_Job]) -> None:
+    def _alone(self, jobs: list[Job]) -> None:
         for job in jobs:
             job.alone = True
         self._put_back(jobs)
 
-    def _note(self, worker: WorkerLink, kind: str, job: _Job, values: list[Any]) -> None:
+    def _note(self, worker: WorkerLink, kind: str, job: Job, values: list[Any]) -> None:
         worker.loading = kind == "loading"
         if kind == "loaded" and values[0] is not None:
             worker.labels[job.verifier] = (values[1], values[2], values[3])
@@ -289,7 +249,7 @@ class VerifierPool:
             self._prepared = [job.verifier, self._options(job.verifier)]
 
     @staticmethod
-    def _load_seconds(job: _Job) -> float:
+    def _load_seconds(job: Job) -> float:
         return EXCLUSIVE_LOAD_SECONDS if job.traits.exclusive else LOAD_SECONDS
 
     def _options(self, verifier: str) -> dict[str, Any]:
@@ -298,22 +258,10 @@ class VerifierPool:
 
     # -- results ------------------------------------------------------------------------------------
 
-    def _finish(self, job: _Job, worker: WorkerLink, judgements: Sequence[Judgement]) -> None:
-        shown, version, isolation = worker.labels.get(job.verifier, (job.verifier, "", "worker"))
-        submission = job.submission
+    def _finish(self, job: Job, worker: WorkerLink, judgements: Sequence[Judgement]) -> None:
         worker.judged += len(job.samples)
-        for position, sample, judgement in zip(job.positions, job.samples, judgements, strict=True):
-            submission.verdicts[position] = Verdict(
-                sample_id=sample.id,
-                problem_id=sample.problem_id,
-                outcome=judgement.outcome.value,
-                score=judgement.score,
-                answer=judgement.answer,
-                detail=judgement.detail,
-                verifier=shown,
-                version=version,
-                isolation=isolation,
-            )
+        job.fill(judgements, worker.labels.get(job.verifier, (job.verifier, "", "worker")))
+        submission = job.submission
         with self._state:
             submission.missing -= len(job.samples)
             done = submission.missing == 0 and self._submissions.pop(id(submission), None) is not None

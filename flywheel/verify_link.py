@@ -44,7 +44,7 @@ class WorkerLink:
         self._rest = b""
 
     def send(self, head: Mapping[str, Any], jobs: Sequence[tuple[str, Sequence[str]]]) -> None:
-        """Hand over a batch; a job is a problem, as JSON, and completions of it. Raises OSError if the worker is gone."""
+        """Hand over a batch; a job is a problem (as JSON) and completions. Raises OSError if the worker is gone."""
         problems: dict[str, int] = {}
         body = json.dumps({**head, "jobs": [(problems.setdefault(p, len(problems)), texts) for p, texts in jobs]})
         self._connection.sendall(f'{body[:-1]}, "problems": [{", ".join(problems)}]}}\n'.encode())

@@ -263,7 +263,7 @@ class _Side:
             if self.held_up - before > HELD_UP * self.deadline:
                 self.again.append(position)
             else:
-                self.worker.result(position, [timed_out(self.deadline)])
+                self.worker.result(position, [timed_out(self.deadline, self.loaded.traits.deadline_outcome)])
         elif task.cancelled():
             self.worker.result(position, [plugins.broken("CancelledError: the verifier cancelled itself")])
         elif isinstance(task.exception(), MemoryError):
@@ -284,6 +284,6 @@ class _Side:
             self.worker.send("alive")
 
 
-def timed_out(deadline: float) -> Judgement:
-    """The judgement for a completion that used up its time."""
-    return Judgement(Outcome.TIMEOUT, 0.0, None, f"not judged within {deadline:g} s (verify.deadline_seconds)")
+def timed_out(deadline: float, outcome: Outcome) -> Judgement:
+    """The judgement where time has run out; `outcome` says whether the completion is to blame."""
+    return Judgement(outcome, 0.0, None, f"not judged within {deadline:g} s (verify.deadline_seconds)")

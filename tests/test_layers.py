@@ -19,7 +19,7 @@ LAYERS: list[list[str]] = [
     ["recipe", "scaffold"],
     ["near_copies", "problem_sources", "problems", "store", "plugins"],
     ["policy", "training", "models"],
-    ["judging", "verify_worker", "verify_forker", "verify_link", "verify"],
+    ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
     ["observe", "check", "trl_reward", "verify_file"],
     ["diversity"],
     ["plan", "sample", "filter", "mix", "evaluate"],
@@ -114,6 +114,13 @@ def test_verifiers_import_only_what_the_package_exports() -> None:
                     assert not hidden, f"{name} imports {sorted(hidden)}, which flywheel does not export"
             elif isinstance(node, ast.Import):
                 assert not [alias for alias in node.names if top(alias.name) == "flywheel"], name
+
+
+def test_every_exported_name_is_there() -> None:
+    for name in flywheel.__all__:
+        assert getattr(flywheel, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = flywheel.nothing
 
 
 def top(dotted: str) -> str:

@@ -59,6 +59,10 @@ class Obedient:
             for _ in range(64): print("x" * (1 << 20)); sys.stderr.write("x" * (1 << 20))
             os.write(1, b"y" * 1000); os.write(2, b"y" * 1000)
             return True
+        if word == "print_a_gigabyte":
+            for _ in range(1024): os.write(1, b"x" * (1 << 20))
+            sys.stderr.write("x" * (1 << 20))
+            return True
         if word == "child":
             child = subprocess.Popen(["sleep", "600"])
             with open(rest, "w") as out: out.write(str(child.pid))
@@ -186,6 +190,13 @@ def test_misbehaviour_costs_exactly_one_sample(obedient: str, word: str, outcome
         assert outcomes(verdicts) == [*clean, outcome, *clean, outcome, *clean]
         assert detail in verdicts[10].detail and "\n" not in verdicts[10].detail
         assert outcomes(judged(pool, "right")) == ["correct"]
+
+
+def test_a_gigabyte_of_output_leads_nowhere(obedient: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pool_of(obedient, workers=1, deadline_seconds=60.0) as pool:
+        assert outcomes(judged(pool, "print_a_gigabyte", "right")) == ["correct", "correct"]
+        assert os.fstat(pool._forker._log.fileno()).st_size == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_problems_own_verifier_wins_and_has_its_own_options(obedient: str) -> None:

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from flywheel import Problem, Sample, StageError, Verdict
+from flywheel import PluginError, Problem, Sample, StageError, Verdict
 from flywheel.plugins import Traits, make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
@@ -117,6 +118,23 @@ class Exclusive:
 
 class Another(Exclusive):
     pass
+"""
+
+WAITING = """
+import asyncio, time
+
+class Waiting:
+    deadline_outcome = "error"
+    def verify(self, problem, completion):
+        time.sleep(600)
+
+class AsyncWaiting:
+    deadline_outcome = "error"
+    async def verify(self, problem, completion):
+        await asyncio.sleep(600)
+
+class Confused(Waiting):
+    deadline_outcome = "wrong"
 """
 
 PROBLEM = Problem(id="p", prompt="?", answer="right")
@@ -255,6 +273,25 @@ def test_one_that_holds_the_loop_costs_the_others_no_time_out(plugin) -> None:
         assert outcomes(verdicts) == ["correct"] * 5 + ["timeout"]
 
 
+EXPECTED = {
+    "right": "correct",
+    "wrong": "wrong",
+    "raise": "error",
+    "hard_exit": "error",
+    "nan": "error",
+    "hang": "timeout",
+}
+
+
+@pytest.mark.parametrize(("source", "name"), [(BATCHED, "Batched"), (CONCURRENT, "Concurrent")])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_the_mixture_each_completion_gets_its_own_verdict(plugin, source: str, name: str, seed: int) -> None:
+    words = Random(seed).choices(list(EXPECTED), [40, 20, 4, 2, 4, 0], k=70)
+    words[Random(-seed).randrange(70)] = "hang"
+    with pool_of(plugin(source, name), workers=2, deadline_seconds=0.25) as pool:
+        assert outcomes(judged(pool, *words)) == [EXPECTED[word] for word in words]
+
+
 # -- groups ----------------------------------------------------------------------------------------
 
 
@@ -320,6 +357,19 @@ def test_two_exclusive_verifiers_are_never_loaded_side_by_side(plugin) -> None:
         pids = [int(v.detail.split()[0]) for v in (first, second)]
         assert pids[0] != pids[1] and second.verifier == "Another"
         assert not Path(f"/proc/{pids[0]}").exists()
+
+
+@pytest.mark.parametrize("name", ["Waiting", "AsyncWaiting"])
+def test_a_verifier_that_waits_for_others_does_not_blame_the_completion(plugin, name: str) -> None:
+    with pool_of(plugin(WAITING, name), deadline_seconds=0.3) as pool:
+        verdicts = judged(pool, "x", "y")
+        assert outcomes(verdicts) == ["error", "error"]
+        assert verdicts[0].detail == "not judged within 0.3 s (verify.deadline_seconds)"
+
+
+def test_a_deadline_is_missed_in_one_of_two_ways(plugin) -> None:
+    with pytest.raises(PluginError, match="deadline_outcome = 'wrong'"):
+        pool_of(plugin(WAITING, "Confused"))
 
 
 # -- what a worker leaves behind -------------------------------------------------------------------

@@ -20,6 +20,7 @@ part is false and a disjunction with a true part is true, whatever is not known 
 - `weighted`: ERROR if any part is, because a score with an unknown term is unknown.
 
 A composition is as well isolated as its worst part, judges groups if any part does, and is exclusive if any part is.
+A missed deadline is ERROR if a part waits for something that can be slow by itself.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class _Composition:
         self._verifiers = [make_verifier(part.verifier, part.options) for part in self.parts]
         self._prepared = False
         self.exclusive = any(getattr(v, "exclusive", False) for v in self._verifiers)
+        waits = any(getattr(v, "deadline_outcome", "timeout") == "error" for v in self._verifiers)
+        self.deadline_outcome = "error" if waits else "timeout"
         if any(callable(getattr(v, "verify_batch", None)) for v in self._verifiers):
             self.verify_batch = self._batch
             self.batch_size = min(int(getattr(v, "batch_size", 32)) for v in self._verifiers)

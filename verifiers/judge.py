@@ -52,6 +52,7 @@ class Judge:
 
     name: ClassVar[str] = "judge"
     version: ClassVar[str] = "1"
+    deadline_outcome: ClassVar[str] = "error"
     label_free: ClassVar[bool] = True
 
     rubric: str = ""

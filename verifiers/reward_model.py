@@ -29,6 +29,7 @@ class RewardModel:
     name: ClassVar[str] = "reward_model"
     version: ClassVar[str] = "1"
     exclusive: ClassVar[bool] = True
+    deadline_outcome: ClassVar[str] = "error"
     label_free: ClassVar[bool] = True
 
     model: str = ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flywheel import guard
 from flywheel.errors import PluginError
 from flywheel.models import cache_folder, model_digest, resolve_base
 from flywheel.policy import Policy
@@ -50,6 +51,7 @@ def open_policy(
         where = ".".join(str(part) for part in first["loc"])
         raise PluginError(f"a policy cannot be opened: {where} = {first['input']!r}: {first['msg']}") from None
     logs = cache_folder() / "logs"
+    guard.reap(logs / "pids")  # a verifier's worker ends by SIGKILL, and so its engine's guard leaves its note behind
     folder = resolve_base(section, toy_options=policy.toy)
     return hosts.open_policy(
         policy,

