@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -47,6 +48,7 @@ def examine(run: Path | None = None) -> Iterator[Finding]:
     yield _gpu()
     yield _base()
     yield _sandbox()
+    yield _isolation()
     yield _disk()
     yield _prefect()
     yield from _left_behind(run)
@@ -126,6 +128,16 @@ def _sandbox() -> Finding:
     if verdict.outcome != Outcome.CORRECT:
         return Finding("bad", "sandbox", f"a verifier's worker answered {verdict.outcome}: {verdict.detail}")
     return Finding("ok", "sandbox", "verifiers run in worker processes with a deadline and a memory limit")
+
+
+def _isolation() -> Finding:
+    """How strongly code that a model wrote can be kept from this machine; the sandbox is a plug-in, so it may be absent."""
+    try:
+        sandbox = importlib.import_module("flywheel.verifiers.sandbox")
+    except ImportError as error:
+        return Finding("note", "isolation", f"the sandbox cannot be loaded: {error}")
+    text = sandbox.describe()
+    return Finding("ok" if text.startswith("namespaces") else "note", "isolation", text)
 
 
 def _disk() -> Finding:

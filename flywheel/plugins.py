@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
 import types
 import typing
@@ -285,21 +286,33 @@ def _package_of(module_name: str) -> str:
 
 
 def _own_imports(file: Path, package: str) -> set[Path]:
-    """`file` and the sibling modules it imports, directly or through one another."""
+    """`file` and the modules of its own package that it imports, directly or through one another.
+
+    A sub-package that is imported counts whole: its modules may also be loaded by name, in a process of its own.
+    """
     seen: set[Path] = set()
     ahead = [file]
+    root = file.parent
     while ahead:
         current = ahead.pop()
         if current in seen:
             continue
         seen.add(current)
-        if package:
-            siblings = (current.parent / f"{stem}.py" for stem in _imported_siblings(current, package))
-            ahead += [p for p in siblings if p.is_file()]
+        if not package:
+            continue
+        for stem in _imported_siblings(current, package):
+            if (root / f"{stem}.py").is_file():
+                ahead.append(root / f"{stem}.py")
+            elif (root / stem / "__init__.py").is_file():
+                ahead += (root / stem).rglob("*.py")
     return seen
 
 
 def _imported_siblings(file: Path, package: str) -> set[str]:
+    """The first names below `package` that a file's imports lead to; strings that spell one count as well.
+
+    A module that is started in a process of its own is named in a string: `"pkg.sibling:function"`.
+    """
     stems: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -309,6 +322,8 @@ def _imported_siblings(file: Path, package: str) -> set[str]:
                 stems |= {inner.split(".")[0]} if inner else {a.name for a in node.names}
         elif isinstance(node, ast.Import):
             stems |= {a.name[len(package) + 1 :].split(".")[0] for a in node.names if a.name.startswith(f"{package}.")}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{package}."):
+            stems.add(re.split(r"[.:]", node.value[len(package) + 1 :])[0])
     return stems
 
 

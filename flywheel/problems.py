@@ -172,6 +172,9 @@ def _problem(row: Row, source: ProblemSource, pattern: re.Pattern[str] | None) -
             raise _no_column(row, field, column)
     messages = _messages(row, names["messages"])
     prompt = _prompt(row, names["prompt"], messages, source.template)
+    meta = {k: v for k, v in row.fields.items() if k not in names.values()}
+    if source.template != "{prompt}":  # a verifier of code needs the prompt as it was: completions continue it
+        meta["prompt"] = row.fields.get(names["prompt"])
     problem = Problem(
         id="",
         prompt=prompt,
@@ -179,7 +182,7 @@ def _problem(row: Row, source: ProblemSource, pattern: re.Pattern[str] | None) -
         verifier=_optional_text(row, names["verifier"]) or "",
         solution=_optional_text(row, names["solution"]),
         messages=messages,
-        meta=json.loads(json.dumps({k: v for k, v in row.fields.items() if k not in names.values()}, default=str)),
+        meta=json.loads(json.dumps(meta, default=str)),
     )
     given = row.fields.get(names["id"])
     return replace(problem, id=GENERATED_ID + problem.digest() if given is None else str(given))

@@ -6,27 +6,20 @@ values pass between them, so no exit code, patched `__eq__` or printed line can 
 
 from __future__ import annotations
 
-import contextlib
+import builtins
 import json
 import os
-import select
-import socket
 import time
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from flywheel import Judgement, Outcome, Problem
 from flywheel.verifiers import sandbox
-from flywheel.verifiers import unit_tests_channel as channel
+from flywheel.verifiers.unit_tests_bench import Bench
+from flywheel.verifiers.unit_tests_channel import memory_file
 from flywheel.verifiers.unit_tests_code import LONGEST, Texts, program_texts, prompt_code
 from flywheel.verifiers.unit_tests_packages import folders
 from flywheel.verifiers.unit_tests_shapes import BadProblem, FunctionTests, ProgramTests, read_tests
-
-CANDIDATE = "flywheel.verifiers.unit_tests_candidate:functions"
-PROGRAM = "flywheel.verifiers.unit_tests_candidate:program"
-JUDGE = "flywheel.verifiers.unit_tests_judge:judge"
-_LARGEST_REPORT = 1 << 16
-_AT_ONCE = 1 << 16
 
 
 @dataclass
@@ -54,7 +47,7 @@ class UnitTests:
     """Require that a test makes a call that the prompt does not show. A problem whose tests all stand in its prompt can be
     passed by a table of them; with this it is ERROR, without it CORRECT with a remark."""
 
-    _server: sandbox.Server | None = field(default=None, init=False, repr=False, compare=False)
+    _bench: Bench | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.min_level = sandbox.Level(self.min_level)
@@ -102,73 +95,54 @@ class UnitTests:
         except BadProblem as error:
             return _ruled(Outcome.ERROR, str(error))
         if len(completion) > LONGEST:
-            return _ruled(Outcome.WRONG, f"the completion has {len(completion)} characters (at most {LONGEST} are read)")
+            return _ruled(
+                Outcome.WRONG, f"the completion has {len(completion)} characters (at most {LONGEST} are read)"
+            )
         if isinstance(tests, ProgramTests):
-            texts = program_texts(completion, "", [])
+            texts = program_texts(completion)
             if not texts.texts:
                 return _ruled(Outcome.NO_ANSWER, "the completion has no program")
             return self._judge_program(tests, texts)
         prelude = prompt_code(str(problem.meta.get("prompt") or problem.prompt))
-        texts = program_texts(completion, prelude, [tests.entry])
+        texts = program_texts(completion, prelude, tests.entry)
         if not texts.texts or not completion.strip():
-            return _ruled(Outcome.NO_ANSWER, f"the completion does not define {tests.entry!r}")
+            outcome = Outcome.WRONG if texts.marked else Outcome.NO_ANSWER
+            return _ruled(outcome, f"the completion does not define {tests.entry!r}")
         return self._judge_function(problem, tests, texts, prelude)
 
     # -- functions ----------------------------------------------------------------------------------
 
     def _judge_function(self, problem: Problem, tests: FunctionTests, texts: Texts, prelude: str) -> Judgement:
         deadline = time.monotonic() + self.seconds
-        shown = problem.prompt + "".join(m["content"] for m in problem.messages or [])
         entries = [tests.entry]
-        program = {"texts": texts.texts, "before": texts.before, "entries": entries, "prelude": prelude}
-        if hasattr(__builtins__, tests.entry) or tests.entry in _BUILTINS:
-            program["entries"] = []  # the tests may wrap the function in a builtin that the data set mistook for it
+        # The tests may wrap the function in a builtin that the data set mistook for it: then nothing can be asked for.
+        asked = [] if hasattr(builtins, tests.entry) else entries
+        program = {"texts": texts.texts, "before": texts.before, "entries": asked, "prelude": prelude}
+        shown = problem.prompt + "".join(m["content"] for m in problem.messages or [])
         given = {"pieces": tests.pieces, "check": tests.check, "entries": entries, "prelude": prelude, "prompt": shown}
-        ours, theirs = socket.socketpair()
-        report, report_end = os.pipe()
-        files = [channel.memory_file(program), channel.memory_file(given)]
-        jobs: list[int] = []
-        try:
-            server = self._warm()
-            with ours, theirs:
-                jobs.append(server.start(CANDIDATE, [ours.fileno(), files[0]], self._limits))
-                jobs.append(server.start(JUDGE, [theirs.fileno(), files[1], report_end], self._limits))
-            os.close(report_end)
-            report_end = -1
-            said = _read_until(report, deadline, _LARGEST_REPORT)
-            ended = server.end(jobs.pop(0)), server.end(jobs.pop(0))
-        finally:
-            for descriptor in (report, report_end, *files):
-                if descriptor >= 0:
-                    os.close(descriptor)
-            with contextlib.suppress(sandbox.SandboxError):
-                for job in jobs:
-                    self._warm().end(job)
-        return self._ruling(said, ended, texts.marked)
-
-    def _ruling(self, said: bytes | None, ended: tuple[sandbox.Ended, sandbox.Ended], marked: bool) -> Judgement:
+        said, ended = self._ready().try_functions(program, given, deadline)
         if said is None:
             return _ruled(Outcome.TIMEOUT, f"the tests did not end within {self.seconds:g} s")
         if not said:
-            return _ruled(Outcome.ERROR, f"the judge's process ended without a word (exit code {ended[1].code})")
-        outcome, detail, calls, hidden, program = json.loads(said)
+            return _ruled(Outcome.TIMEOUT, "what the completion returned was more than the tests could bear")
+        outcome, detail, calls, hidden, text = json.loads(said)
         if outcome == "unreadable":
-            return _ruled(Outcome.WRONG if marked else Outcome.NO_ANSWER, detail)
-        if outcome == "wrong" and ended[0].cpu_seconds >= self._limits.cpu_seconds:
-            return _ruled(Outcome.TIMEOUT, f"{self._limits.cpu_seconds} s of processor time were not enough", program)
+            return _ruled(Outcome.WRONG if texts.marked else Outcome.NO_ANSWER, detail)
+        if outcome == "wrong" and ended.cpu_seconds >= self._limits.cpu_seconds:
+            return _ruled(Outcome.TIMEOUT, f"{self._limits.cpu_seconds} s of processor time were not enough", text)
         if outcome == "correct" and not hidden:
             remark = "every call of the tests stands in the prompt"
             if self.hidden_tests:
-                return _ruled(Outcome.ERROR, f"{remark}; give the problem a hidden one", program)
-            return _ruled(Outcome.CORRECT, f"{calls} calls, all as expected; {remark}", program)
-        return _ruled(Outcome(outcome), detail or f"{calls} calls, all as expected", program)
+                return _ruled(Outcome.ERROR, f"{remark}; give the problem a hidden one", text)
+            return _ruled(Outcome.CORRECT, f"{calls} calls, all as expected; {remark}", text)
+        return _ruled(Outcome(outcome), detail or f"{calls} calls, all as expected", text)
 
     # -- whole programs -----------------------------------------------------------------------------
 
     def _judge_program(self, tests: ProgramTests, texts: Texts) -> Judgement:
         deadline = time.monotonic() + self.seconds
-        program = channel.memory_file({"texts": texts.texts, "before": texts.before})
-        shown = texts.texts[0]
+        program = memory_file({"texts": texts.texts, "before": texts.before})
+        shown = texts.texts[0][0]
         try:
             for number, (fed, wanted) in enumerate(tests.cases, 1):
                 why = self._run_case(program, fed, wanted, deadline)
@@ -181,30 +155,14 @@ class UnitTests:
 
     def _run_case(self, program: int, fed: str, wanted: str, deadline: float) -> tuple[Outcome, str] | None:
         """Why a case fails, or None where the program prints what it must."""
-        server = self._warm()
-        source = os.memfd_create("flywheel-input", os.MFD_CLOEXEC)
-        pipes = [*os.pipe(), *os.pipe()]
-        try:
-            with open(source, "wb", closefd=False) as file:
-                file.write(fed.encode("utf-8", "replace"))
-            os.lseek(source, 0, os.SEEK_SET)
-            job = server.start(PROGRAM, [source, pipes[1], pipes[3], program], self._limits)
-            for index in (1, 3):
-                os.close(pipes[index])
-                pipes[index] = -1
-            printed = _read_until(pipes[0], deadline, self._limits.output_bytes)
-            ended = server.end(job, max(0.0, deadline - time.monotonic()))
-            error = _read_until(pipes[2], time.monotonic(), 1 << 12) or b""
-        finally:
-            for descriptor in (source, *pipes):
-                if descriptor >= 0:
-                    os.close(descriptor)
-        if printed is None or time.monotonic() >= deadline or ended.cpu_seconds >= self._limits.cpu_seconds:
+        printed, errors, ended = self._ready().run_program(program, fed.encode("utf-8", "replace"), deadline)
+        limits = self._limits
+        if printed is None or time.monotonic() >= deadline or ended.cpu_seconds >= limits.cpu_seconds:
             return Outcome.TIMEOUT, f"it did not end within {self.seconds:g} s"
-        if len(printed) > self._limits.output_bytes:
+        if len(printed) > limits.output_bytes:
             return Outcome.WRONG, f"it prints more than {self.output_kib} KiB"
         if ended.code != 0:
-            words = error.decode(errors="replace").strip()
+            words = errors.decode(errors="replace").strip()
             return Outcome.WRONG, f"it ends with {_code(ended.code)}{': ' + words if words else ''}"
         if not same_output(wanted, printed.decode(errors="replace")):
             return Outcome.WRONG, "it prints something else than expected"
@@ -212,23 +170,18 @@ class UnitTests:
 
     # -- the sandbox --------------------------------------------------------------------------------
 
-    def _warm(self) -> sandbox.Server:
+    def _ready(self) -> Bench:
         """This process's sandbox. A fork of the process that made one makes its own."""
-        if self._server is None or not self._server.usable:
-            if self._server is not None:
-                self._server.close()
-            roles = [CANDIDATE, PROGRAM, JUDGE]
-            self._server = sandbox.Server(self._level, roles, readable=self._readable)
-        return self._server
+        if self._bench is None or not self._bench.usable:
+            self.close()
+            self._bench = Bench(self._level, self._limits, self._readable)
+        return self._bench
 
     def close(self) -> None:
         """End the sandbox; the next completion starts it again."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-
-_BUILTINS = frozenset(dir(__import__("builtins")))
+        if self._bench is not None:
+            self._bench.close()
+            self._bench = None
 
 
 def same_output(wanted: str, printed: str) -> bool:
@@ -238,21 +191,6 @@ def same_output(wanted: str, printed: str) -> bool:
 
 def _trimmed(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
-
-
-def _read_until(descriptor: int, deadline: float, bound: int) -> bytes | None:
-    """All that arrives until the other end is closed, or one byte more than `bound`; None where the deadline came first."""
-    found = bytearray()
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN | select.POLLHUP)
-    while len(found) <= bound:
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return None
-        part = os.read(descriptor, min(_AT_ONCE, bound + 1 - len(found)))
-        if not part:
-            break
-        found += part
-    return bytes(found)
 
 
 def _code(code: int) -> str:

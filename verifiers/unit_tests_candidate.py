@@ -12,53 +12,55 @@ import os
 import socket
 import sys
 import types
+from dataclasses import dataclass
 from typing import Any
 
-from flywheel.verifiers import unit_tests_channel as channel
+from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 from flywheel.verifiers.sandbox import codec
 
 MODULE = "solution"
 MOST_TRIMS = 60
-"""Trailing lines that are taken off, one by one, until the rest is a program: prose and cut-off code after it."""
+"""Last lines that are taken off, one by one, until the rest is a program: prose and cut-off code after it."""
 LONGEST_TEXT = 300
+LONGEST_SHOWN = 2000
 
 
 def functions(descriptors: list[int]) -> None:
     """Load a program, say how that went, then answer calls until the judge closes. Descriptors: channel, program."""
-    connection = socket.socket(fileno=descriptors[0])
-    given = channel.read_all(descriptors[1])
+    channel = Channel(socket.socket(fileno=descriptors[0]))
+    given = read_all(descriptors[1])
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
-    source, complaint = choose(given["texts"], given["before"], given["entries"])
-    if source is None:
-        channel.send(connection, ("unreadable", "SyntaxError", complaint))
+    program, complaint = choose(given["texts"], given["before"], given["entries"])
+    if program is None:
+        channel.send(("unreadable", "SyntaxError", complaint))
         return
     try:
-        if given["prelude"]:
+        if given["prelude"] and not program.source.startswith(given["prelude"]):
             exec(compile(given["prelude"], "<prompt>", "exec", dont_inherit=True), module.__dict__)
-        exec(compile(source, "<completion>", "exec", dont_inherit=True), module.__dict__)
+        exec(program.code, module.__dict__)
     except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
-        channel.send(connection, ("failed", type(error).__name__, text_of(error)))
+        channel.send(("failed", type(error).__name__, text_of(error)))
         return
-    channel.send(connection, ("loaded", "", source[:LONGEST_TEXT]))
-    Answers(connection, module.__dict__).serve()
+    channel.send(("loaded", "", program.source[:LONGEST_SHOWN]))
+    Answers(channel, module.__dict__).serve()
 
 
 def program(descriptors: list[int]) -> None:
     """Run a whole program as `__main__`. Descriptors: standard input, output and error, program."""
-    given = channel.read_all(descriptors[3])
+    given = read_all(descriptors[3])
     for number, descriptor in enumerate(descriptors[:3]):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - they live as long as the process
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - as long as the process lives
     code = 0
     try:
-        source, complaint = choose(given["texts"], given["before"], [])
-        if source is None:
+        chosen, complaint = choose(given["texts"], given["before"], [])
+        if chosen is None:
             raise SyntaxError(complaint)
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
-        exec(compile(source, "<completion>", "exec", dont_inherit=True), module.__dict__)
+        exec(chosen.code, module.__dict__)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
@@ -72,38 +74,50 @@ def program(descriptors: list[int]) -> None:
 # -- from a completion's texts to a program -----------------------------------------------------------
 
 
-def choose(texts: list[str], before: list[str], entries: list[str]) -> tuple[str | None, str]:
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A text that is a program, and its code."""
+
+    source: str
+    code: types.CodeType
+
+
+def choose(
+    texts: list[tuple[str, int]], before: list[str], entries: list[str]
+) -> tuple[Program | None, str]:
     """The first of `texts` that is a program and defines the first of `entries`; else why the first of them is none.
 
-    A text that only becomes a program when its last lines are left out is taken without them. Definitions of
-    earlier blocks that the program lacks go before it.
+    Each text comes with the number of its lines that must be kept. Where none is a program as it stands, one is taken
+    that is without its last lines. Definitions of earlier blocks that the program lacks go before it.
     """
-    complaint = "no program"
-    for position, text in enumerate(texts):
-        try:
-            tree, source = _parsed(text)
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            complaint = complaint if position else text_of(error)
-            continue
-        if entries and not _defined(tree) & set(entries):
-            complaint = f"it does not define {entries[0]!r}" if position == 0 else complaint
-            continue
-        return _missing_definitions(tree, before) + source, ""
-    return None, complaint
+    complaint = ""
+    for lines_off in (0, MOST_TRIMS):
+        for text, least in texts:
+            try:
+                tree, source, code = _parsed(text, least, lines_off)
+            except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+                complaint = complaint or text_of(error)
+                continue
+            if entries and not _defined(tree) & set(entries):
+                complaint = complaint or f"it does not define {entries[0]!r}"
+                continue
+            if missing := _missing_definitions(tree, before):
+                source = missing + source
+                code = compile(source, "<completion>", "exec", dont_inherit=True)
+            return Program(source, code), ""
+    return None, complaint or "no program"
 
 
-def _parsed(text: str) -> tuple[ast.Module, str]:
+def _parsed(text: str, least: int, most_off: int) -> tuple[ast.Module, str, types.CodeType]:
     lines = text.split("\n")
     failure: Exception | None = None
-    for left_out in range(min(MOST_TRIMS, len(lines))):
-        source = "\n".join(lines[: len(lines) - left_out])
+    for count in range(len(lines) - (most_off > 0), max(least, len(lines) - most_off) - 1, -1):
+        source = "\n".join(lines[:count])
         try:
             tree = ast.parse(source)
-            compile(source, "<completion>", "exec", dont_inherit=True)  # finds more than the parser: return outside a function
+            return tree, source, compile(tree, "<completion>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             failure = failure or error
-            continue
-        return tree, source
     raise failure or SyntaxError("no program")
 
 
@@ -140,8 +154,8 @@ def _missing_definitions(tree: ast.Module, before: list[str]) -> str:
 class Answers:
     """Does what the judge asks for, by name: calls, and on objects that are not plain attributes and calls."""
 
-    def __init__(self, connection: socket.socket, names: dict[str, Any]) -> None:
-        self.connection = connection
+    def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
+        self.channel = channel
         self.names = names
         self.kept: list[Any] = []
 
@@ -149,8 +163,8 @@ class Answers:
         """Answer until the judge closes the connection."""
         while True:
             try:
-                number, what, target, arguments, named = channel.receive(self.connection, self.strange)
-            except channel.Broken:
+                number, what, target, arguments, named = self.channel.receive(self.strange)
+            except Broken:
                 return
             before = self.encoded(arguments)
             try:
@@ -160,9 +174,9 @@ class Answers:
             after = self.encoded(arguments)
             changed = [(i, a) for i, a in enumerate(arguments) if before[i] != after[i]]
             try:
-                channel.send(self.connection, (number, kind, said, changed), self.number)
+                self.channel.send((number, kind, said, changed), self.number)
             except (codec.CodecError, MemoryError, RecursionError) as error:
-                channel.send(self.connection, (number, "uncrossable", text_of(error), []))
+                self.channel.send((number, "uncrossable", text_of(error), []))
 
     def answer(self, what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """One call, or a read or write of an attribute."""

@@ -11,53 +11,58 @@ from typing import Any
 from flywheel.verifiers.sandbox import codec
 
 _HEAD = struct.Struct("<I")
+_AT_ONCE = 1 << 16
 
 
 class Broken(Exception):
     """The other side closed the connection, or sent what is no message."""
 
 
-def send(connection: socket.socket, value: Any, strange: Callable[[Any], int] | None = None) -> None:
-    """One message. Raises CodecError for what cannot cross (nothing is sent then), Broken where nobody listens."""
-    data = codec.encode(value, strange)
-    try:
-        connection.sendall(_HEAD.pack(len(data)) + data)
-    except OSError as error:
-        raise Broken(str(error)) from None
+class Channel:
+    """One end of a connection on which values go both ways."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._rest = bytearray()
 
-def receive(connection: socket.socket, strange: Callable[[int], Any] | None = None) -> Any:
-    """The next message. Raises Broken at the end of the connection, and for anything that is no value."""
-    size = _HEAD.unpack(_exactly(connection, _HEAD.size))[0]
-    if size > codec.LARGEST:
-        raise Broken(f"a message of {size} bytes")
-    try:
-        return codec.decode(_exactly(connection, size), strange)
-    except (codec.CodecError, MemoryError, RecursionError) as error:
-        raise Broken(str(error)) from None
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
+    def send(self, value: Any, strange: Callable[[Any], int] | None = None) -> None:
+        """One message. Raises CodecError for what cannot cross (nothing is sent then), Broken where nobody listens."""
+        data = codec.encode(value, strange)
         try:
-            part = connection.recv(min(count - len(parts), 1 << 20))
+            self.connection.sendall(_HEAD.pack(len(data)) + data)
         except OSError as error:
             raise Broken(str(error)) from None
-        if not part:
-            raise Broken("it closed the connection")
-        parts += part
-    return bytes(parts)
 
+    def receive(self, strange: Callable[[int], Any] | None = None) -> Any:
+        """The next message. Raises Broken at the end of the connection, and for anything that is no value."""
+        size = int(_HEAD.unpack(self._take(_HEAD.size))[0])
+        if size > codec.LARGEST:
+            raise Broken(f"a message of {size} bytes")
+        try:
+            return codec.decode(self._take(size), strange)
+        except (codec.CodecError, MemoryError, RecursionError) as error:
+            raise Broken(str(error)) from None
 
-def anything_waiting(connection: socket.socket) -> bool:
-    """Whether something has arrived that nobody asked for."""
-    try:
-        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    def ends(self) -> bool:
+        """Say that nothing more will be sent, and wait; whether the other side ends without another word."""
+        try:
+            self.connection.shutdown(socket.SHUT_WR)
+            return not self._rest and not self.connection.recv(1)
+        except OSError:
+            return not self._rest
+
+    def _take(self, count: int) -> bytes:
+        while len(self._rest) < count:
+            try:
+                part = self.connection.recv(_AT_ONCE)
+            except OSError as error:
+                raise Broken(str(error)) from None
+            if not part:
+                raise Broken("it closed the connection")
+            self._rest += part
+        taken = bytes(self._rest[:count])
+        del self._rest[:count]
+        return taken
 
 
 def read_all(descriptor: int) -> Any:

@@ -6,6 +6,7 @@ A parser can be crashed by what it reads, so whether a text is a program is foun
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,51 +15,57 @@ LONGEST = 200_000
 """Characters of a completion's code that are read."""
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*$", re.MULTILINE)
 _PYTHON = {"", "python", "py", "python3", "python3.11", "py3", "pycon", "ipython", "code"}
-_CODE_LINE = re.compile(r"^(?:from\s+\S+\s+import\b|import\s+\w|(?:async\s+)?def\s+\w|class\s+\w|@\w|\w+\s*(?::[^\n=]+)?=[^=])", re.MULTILINE)
+_CODE_LINE = re.compile(
+    r"^(?:from\s+\S+\s+import\b|import\s+\w|(?:async\s+)?def\s+\w|class\s+\w|@\w|\w+\s*(?::[^\n=]+)?=[^=])",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
     """`texts` may be the program, best guess first; `before` are earlier blocks that it may need definitions from.
 
-    `marked` says that the completion shows some code: a fenced block, or a definition of the function.
+    Each text comes with how many of its lines must be kept: what follows them may be prose, or cut off. `marked` says
+    that the completion shows some code: a fenced block, or a definition of the function.
     """
 
-    texts: list[str]
+    texts: list[tuple[str, int]]
     before: list[str]
     marked: bool
 
 
-def program_texts(completion: str, prelude: str, entries: list[str]) -> Texts:
+def program_texts(completion: str, prelude: str = "", entry: str | None = None) -> Texts:
     """What may be a completion's program, in this order:
 
-    the last fenced Python block that defines the first of `entries`; bare code that defines it, from its first line of
-    code on; a continuation of `prelude`, the prompt's own code, as it stands or indented. Without `entries` (a whole
-    program is asked for): the last block, else the bare text. What stands before `</think>` is not looked at, and a
-    thought that does not end has no answer.
+    the last fenced Python block that defines `entry`; bare code that defines it, from its first line of code on; a
+    continuation of `prelude`, the prompt's own code, as it stands or indented. Without `entry` (a whole program is
+    asked for): the last block, else the bare text. A builtin's name as `entry` stands for any name, for data sets
+    give it where a test wraps the function in one. What stands before `</think>` is not looked at, and a thought that
+    does not end has no answer.
     """
     if "</think>" not in completion and "<think>" in completion:
         return Texts([], [], marked=False)
     text = completion.rpartition("</think>")[2].replace("\r\n", "\n").replace("\x00", "")
-    blocks = _blocks(text)
-    if not entries:
-        texts = blocks[::-1] if blocks else [text, *_from_first_code(text)]
-        return Texts([t for t in texts if t.strip()], [], marked=bool(blocks))
-    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(entries[0])}\b|^{re.escape(entries[0])}\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
+    blocks, closed = _blocks(text)
+    if entry is None:
+        guesses = [_whole(b) for b in blocks[::-1]] if blocks else [(text, 1), *_from_first_code(text)]
+        return Texts([g for g in guesses if g[0].strip()], [], marked=bool(blocks))
+    name = r"[A-Za-z_]\w*" if hasattr(builtins, entry) else re.escape(entry)
+    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
     defining = [i for i, block in enumerate(blocks) if defines.search(block)]
-    texts = [blocks[i] for i in reversed(defining)]
+    texts = [_whole(blocks[i]) if closed or i + 1 < len(blocks) else (blocks[i], 1) for i in reversed(defining)]
     before = blocks[: defining[-1]] if defining else []
     bare = not blocks and defines.search(text) is not None
     if bare:
-        texts += [text, *_from_first_code(text)]
+        texts += [(text, 1), *_from_first_code(text)]
     if prelude:
         for part in blocks[::-1] or [text]:
-            texts += [join(prelude, part), join(prelude, _indented(part))]
-    return Texts([t for t in texts if t.strip()], before, marked=bool(blocks) or bare)
+            texts += [_continued(prelude, part), _continued(prelude, _indented(part))]
+    return Texts([t for t in texts if t[0].strip()], before, marked=bool(blocks) or bare)
 
 
-def _blocks(text: str) -> list[str]:
-    """The fenced blocks that are Python or say nothing, in order; the last may lack its end."""
+def _blocks(text: str) -> tuple[list[str], bool]:
+    """The fenced blocks that are Python or say nothing, in order; and whether the last of them has an end."""
     blocks: list[str] = []
     opened: re.Match[str] | None = None
     for fence in _FENCE.finditer(text):
@@ -69,7 +76,7 @@ def _blocks(text: str) -> list[str]:
             opened = None
     if opened is not None:
         blocks += _block(opened, text[opened.end() :])
-    return blocks
+    return blocks, opened is None
 
 
 def _block(opened: re.Match[str], inner: str) -> list[str]:
@@ -81,14 +88,20 @@ def _block(opened: re.Match[str], inner: str) -> list[str]:
     return ["\n".join(line.removeprefix(indent) for line in lines)]
 
 
-def _from_first_code(text: str) -> list[str]:
+def _whole(text: str) -> tuple[str, int]:
+    return text, text.count("\n") + 1
+
+
+def _from_first_code(text: str) -> list[tuple[str, int]]:
     found = _CODE_LINE.search(text)
-    return [text[found.start() :]] if found and found.start() > 0 else []
+    return [(text[found.start() :], 1)] if found and found.start() > 0 else []
 
 
-def join(prelude: str, part: str) -> str:
-    """The prompt's code with a continuation: what a completion model was asked for."""
-    return prelude + ("" if prelude.endswith("\n") or part.startswith("\n") else "\n") + part
+def _continued(prelude: str, part: str) -> tuple[str, int]:
+    """The prompt's code with what a completion model was asked for, of which the first line at least must be kept."""
+    head = prelude if prelude.endswith("\n") or part.startswith("\n") else prelude + "\n"
+    blank = len(part) - len(part.lstrip())
+    return head + part, head.count("\n") + part[:blank].count("\n") + 1
 
 
 def _indented(part: str) -> str:
@@ -98,7 +111,7 @@ def _indented(part: str) -> str:
 @lru_cache(maxsize=1024)
 def prompt_code(prompt: str) -> str:
     """The prompt, where it is Python itself, or the fenced block in it that is; "" where there is none. Trusted text."""
-    for text in (prompt, *_blocks(prompt)[::-1]):
+    for text in (prompt, *_blocks(prompt)[0][::-1]):
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError):

@@ -2,7 +2,8 @@
 
 The tests are the data set's text, so they run in the sandbox too, in a process apart from the candidate's: neither can
 see the other's memory, files or descriptors. Calls go over a connection, answers come back as values of plain types,
-and whether an assert holds is found out here. Standard library only.
+and whether an assert holds is found out here. One judge serves many candidates, one after the other: only plain
+values reach it, and each run of the tests has a namespace of its own. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,66 +12,80 @@ import ast
 import builtins
 import importlib
 import json
-import os
+import random
 import secrets
 import socket
 import sys
+import types
 import typing
-import unittest
 from typing import Any
 
-from flywheel.verifiers import unit_tests_channel as channel
 from flywheel.verifiers.sandbox import codec
+from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 
 LONGEST_TEXT = 300
+_BUILTINS = dict(vars(builtins))
 
 
 class Foul(BaseException):
     """The candidate broke the rules of the connection; the tests are over, whatever they catch."""
 
 
+class BadTests(Exception):
+    """The tests cannot be run, whatever the completion."""
+
+
 def judge(descriptors: list[int]) -> None:
-    """Run the tests and report. Descriptors: channel to the candidate, tests, report."""
-    given = channel.read_all(descriptors[1])
-    line = Line(socket.socket(fileno=descriptors[0]), given["entries"], given["prompt"])
-    with open(descriptors[2], "w") as report:
-        try:
-            outcome, detail = rule(line, given)
-        except MemoryError:
-            outcome, detail = "timeout", "the tests ran out of memory on what the completion returned"
-        if line.foul is not None:
-            outcome, detail = "wrong", line.foul
-        json.dump([outcome, detail[:LONGEST_TEXT], line.calls, line.hidden, line.program], report)
-    os._exit(0)
+    """Judge one candidate after another until the caller closes. Descriptor: a socket of datagrams.
+
+    Each datagram brings the channel to a candidate, and where the tests are others than the last ones, these in a file.
+    The answer is JSON: outcome, detail, calls, whether one of them does not stand in the prompt, the program.
+    """
+    control = socket.socket(fileno=descriptors[0])
+    tests: Tests | str = "there are no tests"
+    while True:
+        message, given, _, _ = socket.recv_fds(control, 16, 2)
+        if not message:
+            return
+        if len(given) > 1:
+            try:
+                tests = Tests(**read_all(given[1]))
+            except BadTests as error:
+                tests = str(error)
+        with socket.socket(fileno=given[0]) as connection:
+            if isinstance(tests, str):
+                report: list[Any] = ["error", tests, 0, False, ""]
+            else:
+                line = Line(Channel(connection), tests)
+                outcome, detail = rule(line, tests)
+                if line.foul is not None:  # said even where the tests caught it
+                    outcome, detail = "wrong", line.foul
+                report = [outcome, detail[:LONGEST_TEXT], line.calls, line.hidden, line.program]
+        control.send(json.dumps(report).encode())
 
 
-def rule(line: Line, given: dict[str, Any]) -> tuple[str, str]:
+def rule(line: Line, tests: Tests) -> tuple[str, str]:
     """The outcome, as `flywheel.Outcome` spells it, and a line that says why."""
-    try:
-        pieces = [compile(text, "<tests>", "exec", dont_inherit=True) for text in given["pieces"]]
-        namespace = surroundings(line, given)
-    except SyntaxError as error:
-        return "error", f"the tests are no Python: {error}"
-    except Exception as error:  # noqa: BLE001 - the data set's own code
-        return "error", f"the prompt's own code fails: {describe(error)}"
+    random.seed(0)  # tests that draw their inputs draw the same ones for everybody
     try:
         if not line.load():
             return line.refusal
-    except channel.Broken as error:
+    except Broken as error:
         return "wrong", f"the program ended while it was loaded ({error})"
     try:
-        for piece in pieces:
+        namespace = tests.namespace(line)
+        for piece in tests.pieces:
             exec(piece, namespace)
-        if given["check"]:
+        if tests.check:
             namespace["check"](line.entry())
         run_cases(namespace)
-    except Foul as error:
-        return "wrong", str(error)
     except BaseException as error:  # noqa: BLE001 - asserts that do not hold, and whatever the tests come to
         return failed(line, error)
+    finally:
+        vars(builtins).update(_BUILTINS)
     if line.calls == 0:
         return "error", f"the tests never call {line.entries[0]!r}"
-    if not line.ends_clean():
+    if not line.channel.ends():
         return "wrong", "it sent what nobody asked for"
     return "correct", ""
 
@@ -80,7 +95,7 @@ def failed(line: Line, error: BaseException) -> tuple[str, str]:
     if error is line.raised:
         return "wrong", f"it raises {describe(error)}"
     ours = isinstance(error, (NameError, ImportError, Uncrossable)) and not isinstance(error, UnboundLocalError)
-    if ours or (line.calls == 0 and not isinstance(error, Foul)):
+    if ours or line.calls == 0:
         return "error", f"the tests fail by themselves: {describe(error)}"
     return "wrong", f"a test does not hold: {describe(error)}"
 
@@ -98,36 +113,59 @@ def describe(error: BaseException) -> str:
 # -- what the tests see -------------------------------------------------------------------------------
 
 
-def surroundings(line: Line, given: dict[str, Any]) -> dict[str, Any]:
-    """The tests' namespace: the prompt's own helpers, what they forgot to import, stand-ins for the rest.
+class Tests:
+    """A problem's tests, read once for all its completions. Raises BadTests.
 
-    Helpers of the prompt run here, in the data set's own version. A completion that redefines the one by which the
-    tests check it would otherwise decide its own case.
+    Names that the tests use and nobody defines are modules they forgot to import, or the completion's: classes whose
+    objects they pass, say. Helpers of the prompt run here, in the data set's own version: a completion that
+    redefines the one by which the tests check it would otherwise decide its own case.
     """
-    namespace: dict[str, Any] = {"__name__": "tests"}
-    if given["prelude"]:
-        exec(compile(given["prelude"], "<prompt>", "exec", dont_inherit=True), namespace)
-    free = free_names(given["pieces"]) - namespace.keys()
-    for name in sorted(free):
-        if name in sys.stdlib_module_names:
-            namespace[name] = importlib.import_module(name)
-        elif name in typing.__all__:
-            namespace[name] = getattr(typing, name)
-    free -= namespace.keys()
-    if hasattr(builtins, line.entries[0]) and free:
-        line.entries = sorted(free)  # the entry point is a function that the test only wraps the real one in
-    for name in free:
-        namespace[name] = Remote(line, name, judged=name in line.entries)
-    for name in line.entries:
-        namespace[name] = line.entry(name)
-    namespace["candidate"] = line.entry()
-    return namespace
+
+    def __init__(self, pieces: list[str], check: bool, entries: list[str], prelude: str, prompt: str) -> None:
+        try:
+            self.pieces = [compile(text, "<tests>", "exec", dont_inherit=True) for text in pieces]
+            free = free_names(pieces)
+        except (SyntaxError, ValueError) as error:
+            raise BadTests(f"the tests are no Python: {error}") from None
+        self.check = check
+        self.prompt = "".join(prompt.split()).replace('"', "'")
+        self._prelude: types.CodeType | None = None
+        self._found: dict[str, Any] = {}
+        if prelude:
+            self._prelude = compile(prelude, "<prompt>", "exec", dont_inherit=True)
+        try:
+            free -= self._helpers().keys()
+        except Exception as error:  # noqa: BLE001 - the data set's own code
+            raise BadTests(f"the prompt's own code fails: {describe(error)}") from None
+        for name in free:
+            if name in sys.stdlib_module_names:
+                self._found[name] = importlib.import_module(name)
+            elif name in typing.__all__:
+                self._found[name] = getattr(typing, name)
+        free -= self._found.keys()
+        # An entry point that is a builtin is the one that a test wraps around the real one: int(f(x)) == 35.
+        self.entries = sorted(free) if entries[0] in _BUILTINS and free else entries
+        self._others = free - set(self.entries)
+
+    def _helpers(self) -> dict[str, Any]:
+        namespace: dict[str, Any] = {"__name__": "tests"}
+        if self._prelude is not None:
+            exec(self._prelude, namespace)
+        return namespace
+
+    def namespace(self, line: Line) -> dict[str, Any]:
+        """What the tests run in, for one completion."""
+        namespace = self._helpers() | self._found
+        namespace |= {name: Remote(line, name, judged=False) for name in self._others}
+        namespace |= {name: line.entry(name) for name in self.entries}
+        namespace["candidate"] = line.entry()
+        return namespace
 
 
 def free_names(pieces: list[str]) -> set[str]:
     """The names that tests use and neither bind nor find among the builtins."""
     used: set[str] = set()
-    bound: set[str] = set(dir(builtins))
+    bound: set[str] = {*_BUILTINS, "candidate"}
     for node in (node for text in pieces for node in ast.walk(ast.parse(text))):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
@@ -139,11 +177,14 @@ def free_names(pieces: list[str]) -> set[str]:
             bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
         elif isinstance(node, ast.ExceptHandler) and node.name:
             bound.add(node.name)
-    return used - bound - {"candidate"}
+    return used - bound
 
 
 def run_cases(namespace: dict[str, Any]) -> None:
     """Run the `unittest.TestCase` classes among the tests, if any. Raises AssertionError for the first that fails."""
+    unittest = sys.modules.get("unittest")  # who defines a test case has imported it
+    if unittest is None:
+        return
     cases = [v for v in namespace.values() if isinstance(v, type) and issubclass(v, unittest.TestCase)]
     for case in cases:
         for test in unittest.defaultTestLoader.loadTestsFromTestCase(case):
@@ -202,16 +243,16 @@ class Uncrossable(Exception):
 class Line:
     """The connection to the candidate, the count of what went over it, and the first foul."""
 
-    def __init__(self, connection: socket.socket, entries: list[str], prompt: str) -> None:
-        self.connection = connection
-        self.entries = entries
+    def __init__(self, channel: Channel, tests: Tests) -> None:
+        self.channel = channel
+        self.entries = tests.entries
         self.calls = 0
         self.hidden = False
         self.foul: str | None = None
         self.raised: BaseException | None = None
         self.refusal = ("wrong", "")
         self.program = ""
-        self._prompt = "".join(prompt.split()).replace('"', "'")
+        self._prompt = tests.prompt
 
     def entry(self, name: str | None = None) -> Remote:
         """The stand-in for the completion's function."""
@@ -219,7 +260,10 @@ class Line:
 
     def load(self) -> bool:
         """Wait for the program to be loaded; False, with `refusal` saying why, where it is none or fails."""
-        kind, name, text = channel.receive(self.connection)
+        try:
+            kind, name, text = self.channel.receive()
+        except (TypeError, ValueError):
+            raise Broken("it sent a message of another form") from None
         if kind == "loaded":
             self.program = str(text)
             return True
@@ -231,22 +275,22 @@ class Line:
 
     def ask(self, what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any], judged: bool) -> Any:
         """Have the candidate do one thing; its answer, or its exception. Raises Foul where it does not answer fairly."""
-        if self.foul is not None or channel.anything_waiting(self.connection):
-            self._foul("it sent what nobody asked for")
+        if self.foul is not None:
+            raise Foul(self.foul)
         number = secrets.randbits(62)
         try:
-            channel.send(self.connection, (number, what, target, arguments, named), _number)
+            self.channel.send((number, what, target, arguments, named), _number)
         except codec.CodecError as error:
             raise Uncrossable(f"an argument of the test cannot cross: {error}") from None
-        except channel.Broken:
+        except Broken:
             self._foul("the program ended before it was called")
         if judged and what == "call":
             self._count(target, arguments, named)
         try:
-            answer = channel.receive(self.connection, codec.Strange)
+            answer = self.channel.receive(codec.Strange)
             echoed, kind, said, changed = answer
             matches = type(echoed) is int and echoed == number
-        except channel.Broken as error:
+        except Broken as error:
             self._foul(f"the program ended in the middle of a call ({error})")
         except (TypeError, ValueError):
             self._foul("it sent an answer of another form")
@@ -258,14 +302,6 @@ class Line:
         if kind == "uncrossable":
             self._foul(f"it returned what cannot cross: {said}")
         return self._value(said, judged)
-
-    def ends_clean(self) -> bool:
-        """Tell the candidate that this was all; whether it ends without another word."""
-        try:
-            self.connection.shutdown(socket.SHUT_WR)
-            return not self.connection.recv(1)
-        except OSError:
-            return True
 
     def _value(self, said: Any, judged: bool) -> Any:
         if isinstance(said, codec.Strange) or not judged:

@@ -99,7 +99,9 @@ def _entry(problem: Problem, pieces: list[str]) -> str:
     except SyntaxError as error:
         raise BadProblem(f"the tests are no Python: {error}") from None
     asserts = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Assert)]
-    called = [{c.func.id for c in ast.walk(a) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)} for a in asserts]
+    called = [
+        {c.func.id for c in ast.walk(a) if isinstance(c, ast.Call) and isinstance(c.func, ast.Name)} for a in asserts
+    ]
     shared = set.intersection(*called) if called else set()
     solution = _DEFINED.findall(problem.solution or problem.answer or "")
     known = [name for name in solution if name in shared] or sorted(shared - set(dir(__builtins__)))

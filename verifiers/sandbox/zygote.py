@@ -1,11 +1,13 @@
 """A warm interpreter that starts functions of ours in fresh namespaces. Runs inside, never touches what they work on.
 
 Jobs are forks, so starting one costs a clone and no imports. What a job reads (a completion, tests) comes to it by
-descriptor and is never read here: a job's memory is a copy of this process's, and holds nothing of another job.
+descriptor and is never read here: a job's memory is a copy of this process's, and holds nothing of another job. A job
+can write no file, and at level `namespaces` it is process 1 of a process namespace and nobody in a user namespace,
+both its own.
 
-Requests, one datagram each: `{"do": "start", "role": "module:function", "limits": {...}}` with the job's descriptors
-attached, answered `{"job": pid}`; `{"do": "end", "job": pid, "patience": seconds}`, answered `{"code", "cpu"}` when the
-job and all it started are gone.
+Requests, one datagram each: `{"do": "start", "job": number, "role": "module:function", "limits": {...}}` with the job's
+descriptors attached, which is not answered; `{"do": "end", "job": number, "patience": seconds}`, answered
+`{"code", "cpu"}` when the job and all it started are gone, or `{"error"}` where it could not be started.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ LARGEST_REQUEST = 1 << 16
 MOST_DESCRIPTORS = 8
 FIRST_DESCRIPTOR = 3
 """A job finds its descriptors from here on, in the order in which they were given."""
-_PROC_BYTES = 4096
 
 
 def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
@@ -38,6 +39,8 @@ def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
     sys.path += config["paths"]
     os.chdir("/")
     roles = {name: _load(name) for name in config["preload"]}
+    # Where fork is refused, or the end of process 1 is the end of all, an ended job has left nothing to look for.
+    config["may_leave_strays"] = not (config["namespaces"] or config["landlock"])
     if config["landlock"]:
         config["ruleset"] = inside.files_ruleset(config)
     gc.collect()
@@ -46,29 +49,23 @@ def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
     ready = select.poll()
     ready.register(control, select.POLLIN | select.POLLHUP)
     ready.register(leash, select.POLLIN | select.POLLHUP)
-    jobs: set[int] = set()
-    while True:
-        if any(at == leash for at, _ in ready.poll()):
-            break
+    jobs: dict[int, int | OSError] = {}
+    while not any(at == leash for at, _ in ready.poll()):
         message, descriptors, _, _ = socket.recv_fds(control, LARGEST_REQUEST, MOST_DESCRIPTORS)
         if not message:
             break
         request = json.loads(message)
-        try:
-            if request["do"] == "start":
-                job = _start(config, roles[request["role"]], request["limits"], descriptors)
-                jobs.add(job)
-                answer = {"job": job}
-            else:
-                jobs.remove(request["job"])
-                answer = _end(config, request["job"], request["patience"], spare=jobs)
-        except OSError as error:
-            answer = {"error": str(error)}
-        for descriptor in descriptors:
-            os.close(descriptor)
-        control.send(json.dumps(answer).encode())
-    for job in jobs:
-        _end(config, job, 0.0, spare=jobs)
+        if request["do"] == "start":
+            try:
+                jobs[request["job"]] = _start(config, roles[request["role"]], request["limits"], descriptors)
+            except OSError as error:
+                jobs[request["job"]] = error
+            for descriptor in descriptors:
+                os.close(descriptor)
+        else:
+            control.send(json.dumps(_end(config, jobs, request["job"], request["patience"])).encode())
+    for number in list(jobs):
+        _end(config, jobs, number, 0.0)
     os._exit(0)
 
 
@@ -79,19 +76,15 @@ def _load(role: str) -> Callable[[list[int]], None]:
 
 
 def _start(config: dict[str, Any], role: Callable[[list[int]], None], bounds: dict[str, Any], given: list[int]) -> int:
-    uid, gid, me = os.geteuid(), os.getegid(), os.getpid()
+    me = os.getpid()
     if config["namespaces"]:
-        job = system.clone(system.CLONE_NEWUSER | system.CLONE_NEWPID | system.CLONE_NEWNS)
+        pid = system.clone(system.CLONE_NEWUSER | system.CLONE_NEWPID)
     else:
-        job = os.fork()
-    if job:
-        return job
+        pid = os.fork()
+    if pid:
+        return pid
     try:
         if config["namespaces"]:
-            system.map_user(uid, gid)
-            system.mount_tmpfs(config["scratch"], bounds["scratch_bytes"])
-            os.chdir(config["scratch"])
-            system.mount_tmpfs("/proc", _PROC_BYTES, system.MS_RDONLY)  # nothing of other processes to read
             system.set_capabilities(0)
         else:
             system.die_with_parent(me, signal.SIGKILL)
@@ -115,14 +108,17 @@ def _keep_only(given: list[int]) -> list[int]:
     return list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(given)))
 
 
-def _end(config: dict[str, Any], job: int, patience: float, *, spare: set[int]) -> dict[str, Any]:
-    pidfd = os.pidfd_open(job)
+def _end(config: dict[str, Any], jobs: dict[int, int | OSError], number: int, patience: float) -> dict[str, Any]:
+    pid = jobs.pop(number)
+    if isinstance(pid, OSError):
+        return {"error": str(pid)}
+    pidfd = os.pidfd_open(pid)
     waiting = select.poll()
     waiting.register(pidfd, select.POLLIN)
     if not waiting.poll(patience * 1000):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     os.close(pidfd)
-    _, code, usage = os.wait4(job, 0)
-    if not config["namespaces"]:  # there, the end of process 1 was the end of all
-        inside.end_strays(job, spare)
+    _, code, usage = os.wait4(pid, 0)
+    if config["may_leave_strays"]:
+        inside.end_strays(pid, {p for p in jobs.values() if isinstance(p, int)})
     return {"code": os.waitstatus_to_exitcode(code), "cpu": usage.ru_utime + usage.ru_stime}
