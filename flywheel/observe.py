@@ -93,7 +93,7 @@ class Observed:
     def __post_init__(self) -> None:
         self._made: Any = None
         given = plugins.Traits(**self.traits)
-        self.exclusive = given.exclusive
+        self.exclusive, self.deadline_outcome = given.exclusive, given.deadline_outcome
         self.batch_size = self.concurrency = given.at_once
         if given.group:
             self.verify_group = lambda *call: self._watched("verify_group", *call)

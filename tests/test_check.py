@@ -257,7 +257,7 @@ def test_votes_and_compositions_hold(name: str, options: dict[str, Any]) -> None
 
 @pytest.mark.skipif(isolated() is None, reason="no level of the sandbox reaches landlock here")
 def test_unit_tests_hold() -> None:
-    report = check_verifier("flywheel.verifiers.unit_tests:UnitTests")
+    report = check_verifier("unit_tests")
     assert report.violations == []
     assert [f.invariant for f in report.findings if f.state == "not applicable"] == ["no process is started"]
 
