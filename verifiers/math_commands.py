@@ -187,7 +187,8 @@ class Commands(ABC):
         kind = token.partition("{")[2].partition("}")[0].rstrip("*")
         if kind not in ENVIRONMENTS:
             raise Unreadable(f"{token!r}")
-        bars, self.bars = self.bars, 0
+        bars = self.bars
+        self.bars = 0
         rows: list[list[Node]] = [[]]
         while not self.peek().startswith("\\end"):
             rows[-1].append(self.expression())

@@ -40,8 +40,6 @@ from flywheel.verifiers.math_value import constant, proportional, same_value
 
 _MOST_ITEMS = 40
 _DEEPEST = 8
-
-
 _ONE_DECIMAL = re.compile(r"[-+]?\d+,\d")
 _SAID_TWICE = re.compile(r"(.+?)\s*\(([a-z -]{3,40})\)")
 
@@ -153,18 +151,13 @@ class Comparison:
 
     def _container_and_leaf(self, ours: Item, theirs: Item, level: int) -> bool:
         """A set of one element is that element; a column of a matrix may be written as a tuple."""
-        for mine, yours in ((ours.text, theirs.text), (theirs.text, ours.text)):
-            found = bracketed(mine)
-            if found is None:
-                continue
-            parts = items(found[1])
-            if kind(found) == "set" and len(parts) == 1:
-                return self.same(ours.text if mine is theirs.text else parts[0].text,
-                                 theirs.text if mine is ours.text else parts[0].text, level + 1)  # fmt: skip
-            if _round(found) == "()" and (column := _column(yours)) is not None:
-                return len(column) == len(parts) and all(
-                    self.same(a.text, b, level + 1) for a, b in zip(parts, column, strict=True)
-                )
+        mine, yours = _only_element(ours.text), _only_element(theirs.text)
+        if mine is not None or yours is not None:
+            return self.same(mine or ours.text, yours or theirs.text, level + 1)
+        entries, others = _entries(ours.text), _entries(theirs.text)
+        if entries is not None and others is not None:
+            pairs = zip(entries, others, strict=False)
+            return len(entries) == len(others) and all(self.same(a, b, level + 1) for a, b in pairs)
         if "±" in ours.text or "±" in theirs.text:
             return self._unordered(opened([ours]), opened([theirs]), level)
         return False
@@ -317,6 +310,23 @@ def _may_be_two(gold: str, answer: str) -> bool:
 
 def _round(found: tuple[str, str, str]) -> str:
     return (found[0] + found[2]).replace("⟨", "(").replace("⟩", ")")
+
+
+def _only_element(text: str) -> str | None:
+    """The element of a set that has but one."""
+    found = bracketed(text)
+    if found is None or kind(found) != "set":
+        return None
+    parts = items(found[1])
+    return parts[0].text if len(parts) == 1 and parts[0].text else None
+
+
+def _entries(text: str) -> list[str] | None:
+    """The entries of a tuple, or of a matrix of one column."""
+    found = bracketed(text)
+    if found is not None and kind(found) == "tuple":
+        return [i.text for i in items(found[1])] if _round(found) == "()" else None
+    return _column(text)
 
 
 def _column(text: str) -> list[str] | None:

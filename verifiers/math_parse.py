@@ -170,7 +170,8 @@ class _Reader(Commands):
 
     def group(self, opening: str, closing: str) -> Node:
         self.take(opening)
-        bars, self.bars = self.bars, 0
+        bars = self.bars
+        self.bars = 0
         node = self.expression()
         self.bars = bars
         self.take(closing)
