@@ -75,7 +75,7 @@ def _write(out: bytearray, value: Any, strange: Callable[[Any], int] | None, dep
         out += b"r"
         for part in (value.start, value.stop, value.step):
             _write(out, part, None, depth + 1)
-    elif kind is type and _TYPES.get(value.__name__) is value:
+    elif kind is type and value in _TYPES.values():
         _sized(out, b"y", value.__name__.encode())
     elif kind is Strange:
         _sized(out, b"h", value.number.to_bytes(8, "little"))

@@ -21,7 +21,8 @@ from flywheel.verifiers.sandbox import landlock, limits, seccomp, system
 BOOT = """
 import sys, types
 place = sys.argv[1]
-for name, path in ("flywheel", []), ("flywheel.verifiers", [place]), ("flywheel.verifiers.sandbox", [place + "/sandbox"]):
+own = place + "/sandbox"
+for name, path in ("flywheel", []), ("flywheel.verifiers", [place]), ("flywheel.verifiers.sandbox", [own]):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = path
 from flywheel.verifiers.sandbox import inside

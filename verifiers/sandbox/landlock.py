@@ -40,7 +40,7 @@ def version() -> int:
 def make_ruleset(
     readable: Iterable[str], writable: Iterable[str], devices: Iterable[str], listable: Iterable[str] = ()
 ) -> int:
-    """A descriptor of the rules: `readable` trees to read and execute, `writable` trees to do all but make devices in.
+    """A descriptor of the rules: `readable` trees to read and execute, `writable` to do all but make devices in.
 
     Of `listable` trees only names can be seen. Paths that are not there are passed over. Raises OSError where the kernel
     has no Landlock.

@@ -99,7 +99,7 @@ class Server:
         return number
 
     def end(self, job: int, patience: float = 0.0) -> Ended:
-        """Wait for a job's end, `patience` seconds at most, then kill it; nothing of it is left. Raises SandboxError."""
+        """Wait for a job's end, for `patience` seconds, then kill it; nothing of it is left. Raises SandboxError."""
         with self._lock:
             self._send({"do": "end", "job": job, "patience": patience}, [])
             try:
