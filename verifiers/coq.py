@@ -129,6 +129,10 @@ class Coq:
             names.append(named[1])
         return names
 
+    def objected(self, finished: sandbox.Finished) -> bool:
+        """Coq stops at its first error."""
+        return False
+
     def complaint(self, finished: sandbox.Finished) -> str:
         """The text behind the first `Error:`, or how the process ended."""
         said = finished.stderr.decode(errors="replace") + "\n" + finished.stdout[:2000].decode(errors="replace")

@@ -2,8 +2,9 @@
 
 Loading a Lean module also loads the syntax and the macros that it declares, so here separate files alone would not
 keep a candidate from changing our question. Hence the proof stands in parentheses that it cannot leave: it must be
-balanced and hold no strings, and a command in parentheses is a syntax error. What could still run code in there is
-refused by name.
+balanced and hold no strings, and a command in parentheses is a syntax error. Since Lean goes on with the next command
+behind an error, and inside terms too, what could run code while compiling is refused by name: code could write
+the compiled file itself, and no kernel looks at that again.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _BY = re.compile(r"\s*by\b")
 _WORDS = re.compile(
     r"\b(?:sorry|admit|axiom|native_decide|native|ofReduceBool|reduceBool|reduceNat|trustCompiler|sorryAx|lcProof"
     r"|run_tac|run_cmd|run_elab|run_meta|by_elab|eval%|include_str|unsafe|implemented_by|extern|set_option"
-    r"|macro|macro_rules|elab|elab_rules|syntax|notation|initialize|builtin_initialize|skipKernelTC)(?!\w)"
-    r"|#[a-z]{3,}"
+    r"|macro|macro_rules|elab|elab_rules|syntax|notation|initialize|skipKernelTC|attribute|deriving)(?!\w)"
+    r"|\b(?:d?simproc|builtin|register|declare|run|eval)_\w+|\bd?simproc\b|@\s*\[|#[a-z]{3,}"
 )
 _LITERAL = re.compile(r"[\"«»]|'[()\[\]{}⟨⟩]'")
 _CLOSING = {")": "(", "]": "[", "}": "{", "⟩": "⟨"}
@@ -135,6 +136,10 @@ class Lean:
             return []
         rests = _RESTS.fullmatch(said)
         return [name.strip() for name in rests[1].split(",")] if rests else None
+
+    def objected(self, finished: sandbox.Finished) -> bool:
+        """Lean goes on behind an error, and what comes then could end the process as if there had been none."""
+        return b'"severity":"error"' in finished.stderr
 
     def complaint(self, finished: sandbox.Finished) -> str:
         """The first error message, or how the process ended."""

@@ -90,6 +90,9 @@ class Language(Protocol):
     def assumptions(self, printed: str) -> list[str] | None:
         """The names of what the theorem rests on, from what step 3 printed; None where that is not to be read."""
 
+    def objected(self, finished: sandbox.Finished) -> bool:
+        """Whether a compilation that ended well printed an error all the same."""
+
     def complaint(self, finished: sandbox.Finished) -> str:
         """The first error a compilation printed, for people."""
 
@@ -199,7 +202,7 @@ class Assistant:
         script = ["/bin/sh", "-c", f'"$@" 1>&2 && exec cat {compiled}', "sh"]
         files = {module + self.language.source: text.encode("utf-8", "replace")}
         finished = self._run(self.language.arguments(module), files, libraries, script)
-        good = finished.exit_code == 0 and not finished.timed_out and not finished.truncated
+        good = finished.exit_code == 0 and not finished.truncated and not self.language.objected(finished)
         return finished, finished.stdout if good else b""
 
     def _run(

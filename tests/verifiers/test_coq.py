@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import Judgement, Outcome, Problem
+from flywheel import Judgement, Outcome, Problem, Sample
+from flywheel.recipe import VerifySection
 from flywheel.verifiers import coq, sandbox
 from flywheel.verifiers.proof import Proof
 from flywheel.verifiers.proof_assistant import is_allowed
 from flywheel.verifiers.proof_text import HOLE
+from flywheel.verify import VerifierPool
 
 pytestmark = pytest.mark.skipif(shutil.which("coqc") is None, reason="Coq (coqc) is not installed")
 
@@ -81,6 +83,19 @@ def test_at_each_level_that_works_here(level: sandbox.Level, monkeypatch: pytest
     assert verifier.isolation == level
     assert judge(verifier, EASY_PROOF).outcome == Outcome.CORRECT
     assert judge(verifier, "reflexivity.").outcome == Outcome.WRONG
+
+
+def test_in_the_worker_pool(verifier: Proof) -> None:
+    """Below a worker's own memory limit, which is smaller than what Coq may have."""
+    problem = Problem(id="p", prompt="", answer=EASY)
+    texts = [EASY_PROOF, "reflexivity.", ""]
+    samples = [Sample(f"s{i}", "p", 0, 0, i, text, "stop", 1, 1.0, "", "policy") for i, text in enumerate(texts)]
+    options = {"kernel": "coq", "min_level": verifier.min_level, "seconds": 30.0}
+    section = VerifySection(verifier="proof", options=options, workers=1, deadline_seconds=100.0, memory_gib=0.5)
+    with VerifierPool(section) as pool:
+        verdicts = pool.submit([problem], samples).result(timeout=200)
+    assert [v.outcome for v in verdicts] == ["correct", "wrong", "no_answer"]
+    assert {v.isolation for v in verdicts} == {verifier.isolation}
 
 
 def test_definitions_are_shared(verifier: Proof) -> None:

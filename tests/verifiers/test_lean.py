@@ -235,13 +235,22 @@ def test_a_cheat_is_not_correct_without_the_guard(verifier: Proof, name: str, mo
         "exact sorryAx _",
         "run_tac x",
         "set_option x true in y",
+        "x @[macro y] def z := w",
+        "x @ [simp] def z := w",
+        "x attribute [command_elab y] z",
+        "x simproc y (_) := z",
+        "x run_meta y",
+        "x structure S where y : N deriving Z",
     ],
 )
 def test_what_may_not_stand_in_the_parentheses(text: str) -> None:
     assert lean.refusal(text)
 
 
-@pytest.mark.parametrize("text", ["⟨x, [y], {z}⟩", "h'.1 (f' x)", "Polynomial.eval x p", "#s", "by_contra h", "a ∣ b"])
+@pytest.mark.parametrize(
+    "text",
+    ["⟨x, [y], {z}⟩", "h'.1 (f' x)", "Polynomial.eval x p", "#s", "by_contra h", "a ∣ b", "@foo _ [x]", "x.run y"],
+)
 def test_what_may_stand_there(text: str) -> None:
     assert lean.refusal(text) is None
 
