@@ -43,6 +43,7 @@ def parse(text: str) -> Node:
 class _Reader(Commands):
     def __init__(self, tokens: list[str]) -> None:
         super().__init__(tokens)
+        self.bars: int = 0
         self.depth = 0
 
     # -- sums and products --------------------------------------------------------------------------
