@@ -260,8 +260,9 @@ class FilterSection(Section):
     one of each text."""
     select: Literal["first", "shortest", "spread"] = "spread"
     """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, or paths far apart."""
-    min_score: Share = 1.0
-    """A verdict's score must reach this, beside being correct."""
+    min_score: Share = 0.0
+    """A verdict's score must reach this, beside being correct: for judges and reward models, stricter than their own
+    threshold."""
     drop_always_right: bool = False
     """Leave out problems whose samples were all correct: nothing is learnt from them."""
     max_tokens: Count | None = None

@@ -50,7 +50,7 @@ def test_reasons_by_what_is_wrong():
         Outcome.CORRECT,
     ]
     verdicts = {s.id: a_verdict(s, o, 0.5 if s.index == 5 else 1.0) for s, o in zip(samples, outcomes, strict=True)}
-    examples, dropped = run_filter(samples, FilterSection(max_tokens=50), verdicts)
+    examples, dropped = run_filter(samples, FilterSection(max_tokens=50, min_score=1.0), verdicts)
     assert examples == []
     assert [d.reason for d in dropped] == ["wrong", "no_answer", "timeout", "error", "cut_off", "low_score", "too_long"]
 

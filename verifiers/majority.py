@@ -129,7 +129,9 @@ class Majority:
         return bool(self._maths().verify(asked, f"\\boxed{{{answer}}}").outcome == Outcome.CORRECT)
 
     def _maths(self) -> Math:
-        return Math(tolerance=self.tolerance)
+        # One hostile answer would cost the whole group its verdict if sympy were asked; what is not read without it
+        # still counts as the same answer where it is the same text.
+        return Math(tolerance=self.tolerance, algebra=False)
 
 
 def _tally(answers: Sequence[str | None], classes: list[list[int]], samples: int) -> str:
