@@ -42,7 +42,7 @@ def make_ruleset(
 ) -> int:
     """A descriptor of the rules: `readable` trees to read and execute, `writable` to do all but make devices in.
 
-    Of `listable` trees only names can be seen. Paths that are not there are passed over. Raises OSError where the kernel
+    """A descriptor of the rules: `readable` trees to read and execute, `writable` to do all but make devices in.
     has no Landlock.
     """
     known = version()
