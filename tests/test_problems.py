@@ -76,7 +76,7 @@ def test_columns_patterns_and_templates(tmp_path: Path) -> None:
     first = found.problems[0]
     assert first.answer == "0,000"
     assert first.prompt == f"In kg: {rows[0]['q']}\nPut it in \\boxed{{}}."
-    assert (first.solution, first.meta) == ("easily", {"unit": "kg"})
+    assert (first.solution, first.meta) == ("easily", {"unit": "kg", "prompt": rows[0]["q"]})  # as it was
     assert len({p.id for p in found.problems}) == 9
 
 

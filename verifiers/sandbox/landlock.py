@@ -42,8 +42,8 @@ def make_ruleset(
 ) -> int:
     """A descriptor of the rules: `readable` trees to read and execute, `writable` to do all but make devices in.
 
-    Of `listable` trees only names can be seen. Paths that are not there are passed over. Raises OSError where the kernel
-    has no Landlock.
+    Of `listable` trees only names can be seen. Paths that are not there are passed over. Raises OSError where the
+    kernel has no Landlock.
     """
     known = version()
     handled = (1 << _FS_BITS.get(known, 16)) - 1
