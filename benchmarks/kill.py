@@ -27,7 +27,7 @@ from flywheel.types import Sample, Split
 MARK = "FLYWHEEL_KILL_BENCHMARK"
 STAGES = ("sample", "verify", "train", "evaluate")
 PATIENCE_SECONDS = {"toy": 3.0}
-"""How long a kill waits for the stage it aims at before it strikes whatever is at work; three minutes for real models."""
+"""How long a kill waits for the stage it aims at; then it strikes whatever works. Three minutes for real models."""
 GONE_SECONDS = 20.0
 SLOW_VERIFIER = '''
 import time

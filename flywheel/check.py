@@ -23,10 +23,10 @@ MOST_PROBLEMS = 20
 MOST_PAIRS = 200
 """Pairs of one problem's reference and another's answer that are tried."""
 WRONG_SHARE = 0.95
-"""Of those pairs, at least so many must not be CORRECT: references may coincide, a lenient verifier shows."""
+"""Of those pairs, at least so many must not be CORRECT: they may coincide; a lenient verifier shows."""
 
 SAME_SCORE = 1e-4
-"""By how much two scores of the same input may differ: a model's floats depend a little on what else is in its batch."""
+"""By how much two scores of the same input may differ: floats depend a little on the rest of their batch."""
 
 State = Literal["held", "violated", "not applicable"]
 Job = tuple[Problem, str]

@@ -32,7 +32,7 @@ class UnitTests:
     min_level: sandbox.Level = sandbox.Level.LANDLOCK
     """The weakest isolation that will do: `namespaces`, `landlock`, or `unsafe` (resource limits alone). The best that
     works is taken; where none reaches this, nothing is judged."""
-    seconds: float = 4.0
+    seconds: float = 2.5
     """Wall time for a completion's tests, all together. Keep it below verify.deadline_seconds."""
     memory_mib: int = 1024
     """Address space of the program."""
