@@ -47,8 +47,8 @@ def examine(run: Path | None = None) -> Iterator[Finding]:
     yield _engine()
     yield _gpu()
     yield _base()
+    yield _workers()
     yield _sandbox()
-    yield _isolation()
     yield _disk()
     yield _prefect()
     yield from _left_behind(run)
@@ -115,7 +115,7 @@ def _base() -> Finding:
     return Finding("ok", "base", f"smollm2-135m-instruct is there ({path.stat().st_size / 1e6:.0f} MB)")
 
 
-def _sandbox() -> Finding:
+def _workers() -> Finding:
     """Whether a verifier's worker starts, judges and ends here. Code that a model wrote needs more than a worker."""
     section = VerifySection(verifier="exact", workers=1)
     problem = Problem("probe", "1 + 1 =", "2")
@@ -124,20 +124,22 @@ def _sandbox() -> Finding:
         with VerifierPool(section) as pool:
             (verdict,) = pool.submit([problem], [sample]).result(timeout=60)
     except (FlywheelError, OSError, TimeoutError) as error:
-        return Finding("bad", "sandbox", f"verifier workers do not run here: {error}")
+        return Finding("bad", "workers", f"verifier workers do not run here: {error}")
     if verdict.outcome != Outcome.CORRECT:
-        return Finding("bad", "sandbox", f"a verifier's worker answered {verdict.outcome}: {verdict.detail}")
-    return Finding("ok", "sandbox", "verifiers run in worker processes with a deadline and a memory limit")
+        return Finding("bad", "workers", f"a verifier's worker answered {verdict.outcome}: {verdict.detail}")
+    return Finding("ok", "workers", "verifiers run in worker processes with a deadline and a memory limit")
 
 
-def _isolation() -> Finding:
+def _sandbox() -> Finding:
     """How strongly code that a model wrote is kept from this machine; the sandbox is a plug-in, so it may be absent."""
     try:
         sandbox = importlib.import_module("flywheel.verifiers.sandbox")
     except ImportError as error:
-        return Finding("note", "isolation", f"the sandbox cannot be loaded: {error}")
+        return Finding("note", "sandbox", f"the sandbox cannot be loaded: {error}")
     text = sandbox.describe()
-    return Finding("ok" if text.startswith("namespaces") else "note", "isolation", text)
+    return Finding(
+        "ok" if text.startswith("namespaces") else "note", "sandbox", f"what a model wrote runs at level {text}"
+    )
 
 
 def _disk() -> Finding:

@@ -14,7 +14,8 @@ from flywheel.cli import main
 
 def test_it_looks_at_everything_a_run_needs():
     findings = {f.what: f for f in doctor.examine()}
-    assert {"python", "packages", "engine", "gpu", "base", "sandbox", "disk", "prefect", "left over"} <= set(findings)
+    wanted = {"python", "packages", "engine", "gpu", "base", "workers", "sandbox", "disk", "prefect", "left over"}
+    assert wanted <= set(findings)
     assert [f for f in findings.values() if f.mark == "bad" and f.what != "disk"] == []
     assert "vllm" in findings["engine"].text
     assert "prefect 3.7" in findings["packages"].text
