@@ -95,7 +95,7 @@ class Lab:
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         for _ in range(5):
-            answer = httpx.request(method, f"{self.api}{path}", timeout=30, **options)
+            answer = httpx.request(method, f"{self.api}{path}", timeout=120, **options)
             if answer.status_code != 503:  # SQLite was locked; Prefect's own clients try again as well
                 break
             time.sleep(1)
@@ -248,7 +248,7 @@ def test_a_schedule_advances_a_run_by_a_round_and_stops_at_the_cap(lab):
     recipe = load_recipe("toy", TINY).model_dump(mode="json")
     schedule = {
         "active": True,
-        "schedule": {"interval": 10, "anchor_date": "2020-01-01T00:00:00Z"},
+        "schedule": {"interval": 15, "anchor_date": "2020-01-01T00:00:00Z"},
         "parameters": {"recipe": recipe, "run_dir": "runs/scheduled", "rounds": 1},
     }
     (made,) = lab.request("POST", f"/deployments/{deployment['id']}/schedules", json=[schedule])
