@@ -36,9 +36,11 @@ from flywheel.verifiers.math import Math
 class Slow(Math):
     """The maths verifier, slow enough to be hit while it works."""
     def verify(self, problem, completion):
-        time.sleep(0.02)
+        time.sleep({seconds})
         return super().verify(problem, completion)
 '''
+VERIFY_SECONDS = {"toy": 0.02}
+"""How long the slow verifier takes for a completion; a quarter of a second where a real model samples meanwhile."""
 
 
 def main() -> int:
@@ -64,9 +66,11 @@ class Killer:
         self.random = random.Random(arguments.seed)
         self.token = f"{os.getpid()}-{arguments.seed}"
         overrides = list(arguments.set)
+        slow = folder / "slow.py"
+        slow.write_text(SLOW_VERIFIER.format(seconds=VERIFY_SECONDS.get(arguments.recipe, 0.25)))
+        overrides.append(f"verify.verifier={slow}:Slow")
         if arguments.recipe == "toy":
-            (folder / "slow.py").write_text(SLOW_VERIFIER)
-            overrides += ["policy.toy.delay_seconds=0.06", f"verify.verifier={folder / 'slow.py'}:Slow"]
+            overrides.append("policy.toy.delay_seconds=0.06")
         self.command = [sys.executable, "-m", "flywheel.cli", "run", arguments.recipe, "--run-dir", str(self.directory)]
         self.command += [] if arguments.prefect else ["--no-prefect"]
         self.command += [part for setting in overrides for part in ("--set", setting)]
