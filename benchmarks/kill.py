@@ -177,11 +177,11 @@ class Killer:
         return found
 
     def _remember(self) -> None:
-        for parts in self.directory.rglob("*samples.parts"):
-            for path in sorted(parts.glob("0*.parquet")):
-                for row in store.read_rows(path, Sample):
-                    if self.seen.setdefault(row.id, row) != row:
-                        self.bad.append(f"{row.id} was sampled twice")
+        parts = (path for folder in self.directory.rglob("*samples.parts") for path in folder.glob("0*.parquet"))
+        for path in sorted([*parts, *self.directory.rglob("*samples.parquet")]):
+            for row in store.read_rows(path, Sample):
+                if self.seen.setdefault(row.id, row) != row:
+                    self.bad.append(f"{row.id} was sampled twice")
 
     def _check_files(self) -> None:
         if left := self._marked():
