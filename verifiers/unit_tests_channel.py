@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -66,16 +67,17 @@ class Channel:
 
 
 def read_all(descriptor: int) -> Any:
-    """The value that a file holds from its start, which is then closed."""
-    with open(descriptor, "rb") as file:
-        file.seek(0)
-        return codec.decode(file.read())
+    """The JSON that a file holds from its start, which is then closed."""
+    size = os.fstat(descriptor).st_size
+    value = json.loads(os.pread(descriptor, size, 0))
+    os.close(descriptor)
+    return value
 
 
 def memory_file(value: Any) -> int:
-    """A descriptor of a file in memory that holds `value`."""
+    """A descriptor of a file in memory that holds `value` as JSON."""
     descriptor = os.memfd_create("flywheel", os.MFD_CLOEXEC)
-    data = memoryview(codec.encode(value))
+    data = memoryview(json.dumps(value).encode())
     while data:
         data = data[os.write(descriptor, data) :]
     return descriptor
