@@ -13,10 +13,10 @@ import socket
 import sys
 import types
 from dataclasses import dataclass
-from opcode import EXTENDED_ARG, opmap
 from typing import Any
 
 from flywheel.verifiers.sandbox import codec
+from flywheel.verifiers.unit_tests_bytecode import stored_names
 from flywheel.verifiers.unit_tests_channel import Broken, Channel, memory_file, read_all
 
 MODULE = "solution"
@@ -26,7 +26,6 @@ LONGEST_TEXT = 300
 LONGEST_SHOWN = 2000
 REHEARSALS = 12
 """After which the interpreter has specialised the code that it is going to."""
-_STORES = {opmap["STORE_NAME"], opmap["STORE_GLOBAL"]}
 _REHEARSAL = "from typing import List\n\n\ndef f(x):\n    return [x] if x else {'a': x}\n"
 
 
@@ -55,7 +54,7 @@ def rehearse() -> None:
     """Try a function of our own, in the process that candidates are forked from: what this writes they share."""
     given: dict[str, Any] = {"texts": [(_REHEARSAL, 1)], "before": [], "entries": ["f"], "prelude": ""}
     arguments: list[Any] = [1, 2.5, "a", [3, "b"], {"c": (4,)}, None]
-    calls = [(n, "call", "f", (argument,), {}) for n, argument in enumerate(arguments)]
+    calls: list[Any] = [(n, "call", "f", (argument,), {}) for n, argument in enumerate(arguments)]
     for _ in range(REHEARSALS):
         ours, theirs = socket.socketpair()
         with ours:
@@ -138,18 +137,6 @@ def _compiled(text: str, least: int, most_off: int) -> tuple[str, types.CodeType
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             failure = failure or error
     raise failure or SyntaxError("no program")
-
-
-def stored_names(code: types.CodeType) -> set[str]:
-    """The names that a module binds at its top level, as its code says: a syntax tree would cost more than the rest."""
-    names, argument = set(), 0
-    for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
-        argument = argument << 8 | low
-        if operation in _STORES:
-            names.add(code.co_names[argument])
-        if operation != EXTENDED_ARG:
-            argument = 0
-    return names
 
 
 def _missing_definitions(have: set[str], before: list[str]) -> str:
