@@ -31,7 +31,7 @@ _REHEARSAL = "from typing import List\n\n\ndef f(x):\n    return [x] if x else {
 
 def functions(descriptors: list[int]) -> None:
     """Load a program, say how that went, then answer calls until the judge closes. Descriptors: channel, program."""
-    channel = Channel(socket.socket(fileno=descriptors[0]))
+    channel = Channel(descriptors[0])
     given = read_all(descriptors[1])
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
@@ -57,12 +57,12 @@ def rehearse() -> None:
     calls: list[Any] = [(n, "call", "f", (argument,), {}) for n, argument in enumerate(arguments)]
     for _ in range(REHEARSALS):
         ours, theirs = socket.socketpair()
-        with ours:
-            channel = Channel(ours)
+        with ours, theirs:
+            channel = Channel(ours.fileno())
             for call in calls:
                 channel.send(call)
             ours.shutdown(socket.SHUT_WR)
-            functions([theirs.detach(), memory_file(given)])
+            functions([theirs.fileno(), memory_file(given)])
     del sys.modules[MODULE]
 
 

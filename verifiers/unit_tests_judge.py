@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import json
+import os
 import random
 import socket
 import sys
@@ -52,15 +53,17 @@ def judge(descriptors: list[int]) -> None:
                 tests = Tests(**read_all(given[1]))
             except BadTests as error:
                 tests = str(error)
-        with socket.socket(fileno=given[0]) as connection:
+        try:
             if isinstance(tests, str):
                 report: list[Any] = ["error", tests, 0, False, ""]
             else:
-                line = Line(Channel(connection), tests)
+                line = Line(Channel(given[0]), tests)
                 outcome, detail = rule(line, tests)
                 if line.foul is not None:  # said even where the tests caught it
                     outcome, detail = "wrong", line.foul
                 report = [outcome, detail[:LONGEST_TEXT], line.calls, line.hidden, line.program]
+        finally:
+            os.close(given[0])
         control.send(json.dumps(report).encode())
 
 

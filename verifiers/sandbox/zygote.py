@@ -138,16 +138,21 @@ def _keep_only(given: list[int]) -> list[int]:
     return list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(given)))
 
 
+def _ends(pid: int, patience: float) -> bool:
+    pidfd = os.pidfd_open(pid)
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    ended = waiting.poll(patience * 1000)
+    os.close(pidfd)
+    return bool(ended)
+
+
 def _end(config: dict[str, Any], jobs: dict[int, int | OSError], number: int, patience: float) -> dict[str, Any]:
     pid = jobs.pop(number)
     if isinstance(pid, OSError):
         return {"error": str(pid)}
-    pidfd = os.pidfd_open(pid)
-    waiting = select.poll()
-    waiting.register(pidfd, select.POLLIN)
-    if not waiting.poll(patience * 1000):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.close(pidfd)
+    if not (patience and _ends(pid, patience)):
+        os.kill(pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
     _, code, usage = os.wait4(pid, 0)
     if config["may_leave_strays"]:
         inside.end_strays(pid, {p for p in jobs.values() if isinstance(p, int)})
