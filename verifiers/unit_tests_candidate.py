@@ -16,18 +16,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from flywheel.verifiers.sandbox import codec
-from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
+from flywheel.verifiers.unit_tests_bytecode import stored_names
+from flywheel.verifiers.unit_tests_channel import Broken, Channel, memory_file, read_all
 
 MODULE = "solution"
 MOST_TRIMS = 60
 """Last lines that are taken off, one by one, until the rest is a program: prose and cut-off code after it."""
 LONGEST_TEXT = 300
 LONGEST_SHOWN = 2000
+REHEARSALS = 12
+"""After which the interpreter has specialised the code that it is going to."""
+_REHEARSAL = "from typing import List\n\n\ndef f(x):\n    return [x] if x else {'a': x}\n"
 
 
 def functions(descriptors: list[int]) -> None:
     """Load a program, say how that went, then answer calls until the judge closes. Descriptors: channel, program."""
-    channel = Channel(socket.socket(fileno=descriptors[0]))
+    channel = Channel(descriptors[0])
     given = read_all(descriptors[1])
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
@@ -44,6 +48,22 @@ def functions(descriptors: list[int]) -> None:
         return
     channel.send(("loaded", "", program.source[:LONGEST_SHOWN]))
     Answers(channel, module.__dict__).serve()
+
+
+def rehearse() -> None:
+    """Try a function of our own, in the process that candidates are forked from: what this writes they share."""
+    given: dict[str, Any] = {"texts": [(_REHEARSAL, 1)], "before": [], "entries": ["f"], "prelude": ""}
+    arguments: list[Any] = [1, 2.5, "a", [3, "b"], {"c": (4,)}, None]
+    calls: list[Any] = [(n, "call", "f", (argument,), {}) for n, argument in enumerate(arguments)]
+    for _ in range(REHEARSALS):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            channel = Channel(ours.fileno())
+            for call in calls:
+                channel.send(call)
+            ours.shutdown(socket.SHUT_WR)
+            functions([theirs.fileno(), memory_file(given)])
+    del sys.modules[MODULE]
 
 
 def program(descriptors: list[int]) -> None:
@@ -92,48 +112,35 @@ def choose(texts: list[tuple[str, int]], before: list[str], entries: list[str]) 
     for lines_off in (0, MOST_TRIMS):
         for text, least in texts:
             try:
-                tree, source, code = _parsed(text, least, lines_off)
+                source, code = _compiled(text, least, lines_off)
             except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
                 complaint = complaint or text_of(error)
                 continue
-            if entries and not _defined(tree) & set(entries):
+            defined = stored_names(code)
+            if entries and not defined & set(entries):
                 complaint = complaint or f"it does not define {entries[0]!r}"
                 continue
-            if missing := _missing_definitions(tree, before):
+            if missing := _missing_definitions(defined, before):
                 source = missing + source
                 code = compile(source, "<completion>", "exec", dont_inherit=True)
             return Program(source, code), ""
     return None, complaint or "no program"
 
 
-def _parsed(text: str, least: int, most_off: int) -> tuple[ast.Module, str, types.CodeType]:
+def _compiled(text: str, least: int, most_off: int) -> tuple[str, types.CodeType]:
     lines = text.split("\n")
     failure: Exception | None = None
     for count in range(len(lines) - (most_off > 0), max(least, len(lines) - most_off) - 1, -1):
         source = "\n".join(lines[:count])
         try:
-            tree = ast.parse(source)
-            return tree, source, compile(tree, "<completion>", "exec", dont_inherit=True)
+            return source, compile(source, "<completion>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             failure = failure or error
     raise failure or SyntaxError("no program")
 
 
-def _defined(tree: ast.Module) -> set[str]:
-    """The names that a module binds at its top level."""
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names |= {(a.asname or a.name).split(".")[0] for a in node.names}
-        else:
-            names |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names
-
-
-def _missing_definitions(tree: ast.Module, before: list[str]) -> str:
-    have, pieces = _defined(tree), []
+def _missing_definitions(have: set[str], before: list[str]) -> str:
+    pieces = []
     for text in before:
         try:
             earlier = ast.parse(text)
@@ -141,9 +148,13 @@ def _missing_definitions(tree: ast.Module, before: list[str]) -> str:
             continue
         for node in earlier.body:
             definition = isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign))
-            if definition and not _defined(ast.Module([node], [])) & have:
+            if definition and not _bound(node) & have:
                 pieces.append(ast.unparse(node) + "\n")
     return "".join(pieces)
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    return stored_names(compile(ast.Module([node], []), "<completion>", "exec", dont_inherit=True))
 
 
 # -- answers ------------------------------------------------------------------------------------------

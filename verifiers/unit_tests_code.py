@@ -20,6 +20,8 @@ _CODE_LINE = re.compile(
     re.MULTILINE,
 )
 
+_DEFINED = re.compile(r"^(?:(?:async\s+)?def|class)\s+([^\W\d]\w*)|^([^\W\d]\w*)\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Texts:
@@ -50,18 +52,22 @@ def program_texts(completion: str, prelude: str = "", entry: str | None = None) 
     if entry is None:
         guesses = [_whole(b) for b in blocks[::-1]] if blocks else [(text, 1), *_from_first_code(text)]
         return Texts([g for g in guesses if g[0].strip()], [], marked=bool(blocks))
-    name = r"[A-Za-z_]\w*" if hasattr(builtins, entry) else re.escape(entry)
-    defines = re.compile(rf"^(?:(?:async\s+)?def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=[^=]", re.MULTILINE)
-    defining = [i for i, block in enumerate(blocks) if defines.search(block)]
+    defining = [i for i, block in enumerate(blocks) if _defines(block, entry)]
     texts = [_whole(blocks[i]) if closed or i + 1 < len(blocks) else (blocks[i], 1) for i in reversed(defining)]
     before = blocks[: defining[-1]] if defining else []
-    bare = not blocks and defines.search(text) is not None
+    bare = not blocks and _defines(text, entry)
     if bare:
         texts += [(text, 1), *_from_first_code(text)]
     if prelude:
         for part in blocks[::-1] or [text]:
             texts += [_continued(prelude, part), _continued(prelude, _indented(part))]
     return Texts([t for t in texts if t[0].strip()], before, marked=bool(blocks) or bare)
+
+
+def _defines(text: str, entry: str) -> bool:
+    if hasattr(builtins, entry):
+        return _DEFINED.search(text) is not None
+    return any(entry in found.groups() for found in _DEFINED.finditer(text))
 
 
 def _blocks(text: str) -> tuple[list[str], bool]:

@@ -8,12 +8,11 @@ values reach it, and each run of the tests has a namespace of its own. Standard 
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import json
+import os
 import random
-import secrets
 import socket
 import sys
 import types
@@ -21,10 +20,12 @@ import typing
 from typing import Any
 
 from flywheel.verifiers.sandbox import codec
+from flywheel.verifiers.unit_tests_bytecode import free_names
 from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 
 LONGEST_TEXT = 300
 _BUILTINS = dict(vars(builtins))
+_random_bits = random.SystemRandom().getrandbits  # that of `secrets`, which brings all of OpenSSL into each job
 
 
 class Foul(BaseException):
@@ -52,15 +53,17 @@ def judge(descriptors: list[int]) -> None:
                 tests = Tests(**read_all(given[1]))
             except BadTests as error:
                 tests = str(error)
-        with socket.socket(fileno=given[0]) as connection:
+        try:
             if isinstance(tests, str):
                 report: list[Any] = ["error", tests, 0, False, ""]
             else:
-                line = Line(Channel(connection), tests)
+                line = Line(Channel(given[0]), tests)
                 outcome, detail = rule(line, tests)
                 if line.foul is not None:  # said even where the tests caught it
                     outcome, detail = "wrong", line.foul
                 report = [outcome, detail[:LONGEST_TEXT], line.calls, line.hidden, line.program]
+        finally:
+            os.close(given[0])
         control.send(json.dumps(report).encode())
 
 
@@ -124,9 +127,9 @@ class Tests:
     def __init__(self, pieces: list[str], check: bool, entries: list[str], prelude: str, prompt: str) -> None:
         try:
             self.pieces = [compile(text, "<tests>", "exec", dont_inherit=True) for text in pieces]
-            free = free_names(pieces)
         except (SyntaxError, ValueError) as error:
             raise BadTests(f"the tests are no Python: {error}") from None
+        free = free_names(self.pieces) - {*_BUILTINS, "candidate"}
         self.check = check
         self.prompt = "".join(prompt.split()).replace('"', "'")
         self._prelude: types.CodeType | None = None
@@ -160,24 +163,6 @@ class Tests:
         namespace |= {name: line.entry(name) for name in self.entries}
         namespace["candidate"] = line.entry()
         return namespace
-
-
-def free_names(pieces: list[str]) -> set[str]:
-    """The names that tests use and neither bind nor find among the builtins."""
-    used: set[str] = set()
-    bound: set[str] = {*_BUILTINS, "candidate"}
-    for node in (node for text in pieces for node in ast.walk(ast.parse(text))):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            bound |= {(a.asname or a.name).split(".")[0] for a in node.names}
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            bound.add(node.name)
-    return used - bound
 
 
 def run_cases(namespace: dict[str, Any]) -> None:
@@ -277,7 +262,7 @@ class Line:
         """Have the candidate do one thing; its answer, or its exception. Raises Foul for an unfair answer."""
         if self.foul is not None:
             raise Foul(self.foul)
-        number = secrets.randbits(62)
+        number = _random_bits(62)
         try:
             self.channel.send((number, what, target, arguments, named), _number)
         except codec.CodecError as error:

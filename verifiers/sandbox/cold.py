@@ -181,8 +181,10 @@ class Cell:
                 command = self._bwrap(info_end) + command
                 passed.append(info_end)
             # An empty environment: what a launcher was started with can be read in the sandbox as /proc/1/environ.
+            # A server's libraries are linked in full, once, and not bit by bit in each of its jobs.
+            environment = {"LD_BIND_NOW": "1"} if self._serve else {}
             self._process = subprocess.Popen(
-                command, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=[*passed, *keep], env={}, cwd="/",
+                command, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=[*passed, *keep], env=environment, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
         except OSError as error:

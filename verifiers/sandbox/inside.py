@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,7 +83,7 @@ def supervise(config: dict[str, Any], status: int, leash: int) -> None:
     if child == 0:
         try:
             system.die_with_parent(me, signal.SIGKILL)
-            confine(config)
+            confine(make_hold(config, limits.Limits(**config["limits"])))
             os.chdir(config["scratch"])
             os.closerange(3, status)
             os.closerange(status + 1, 1 << 16)
@@ -107,31 +108,49 @@ def supervise(config: dict[str, Any], status: int, leash: int) -> None:
         os.execv("/bin/rm", ["rm", "-rf", "--one-file-system", "--", config["scratch"]])
 
 
-def confine(config: dict[str, Any], *, ruleset: int | None = None) -> None:
-    """Take on everything that holds this process and its children, in the order that works. Raises OSError."""
-    bounds = limits.Limits(**config["limits"])
-    tasks = 0
-    os.setsid()  # signals to the own process group reach nobody else: a namespace's process 1 shares its parent's group
-    if config["namespaces"]:
-        if config["drop"]:
-            system.enter_user_namespace()  # to be counted apart from all else that runs as nobody
-    else:
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What holds a program, made ready before the fork, which then has little to do."""
+
+    bounds: limits.Bounds
+    own_users: bool
+    """Whether it gets a user namespace of its own, to be counted apart from all else that runs as nobody."""
+    ruleset: int | None
+    """Landlock's rules."""
+    refusals: seccomp.Policy | None
+    packed: seccomp.Packed | None
+    """The filter for `refusals`; None where these depend on the process's number, or there are none."""
+
+
+def make_hold(config: dict[str, Any], bounds: limits.Limits, *, ruleset: int | None = None) -> Hold:
+    """What is to hold a child of this process. Raises OSError."""
+    namespaces, tasks = config["namespaces"], 0
+    if not namespaces:
         counted = bounds.processes > 1 or not config["landlock"]
         tasks = system.tasks_of_this_user() if counted else limits.MANY_TASKS
-    limits.apply(bounds, tasks_already=tasks)
-    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
-    if config["landlock"]:
-        ruleset = files_ruleset(config) if ruleset is None else ruleset
-        landlock.restrict(ruleset)
-    if config["namespaces"] or config["landlock"]:
+    if config["landlock"] and ruleset is None:
+        ruleset = files_ruleset(config)
+    policy = packed = None
+    if namespaces or config["landlock"]:
+        policy = seccomp.Policy(fork=bounds.processes > 1, namespaces=namespaces)
         alone = config["landlock"] and landlock.version() < landlock.SCOPED_SIGNALS
-        seccomp.install(
-            seccomp.Policy(
-                fork=bounds.processes > 1,
-                namespaces=config["namespaces"],
-                only_pid=os.getpid() if alone else None,
-            )
-        )
+        packed = None if alone else seccomp.Packed(policy)
+    return Hold(limits.bounds(bounds, tasks_already=tasks), namespaces and config["drop"], ruleset, policy, packed)
+
+
+def confine(hold: Hold) -> None:
+    """Take on everything that holds this process and its children, in the order that works. Raises OSError."""
+    os.setsid()  # signals to the own process group reach nobody else: a namespace's process 1 shares its parent's group
+    if hold.own_users:
+        system.enter_user_namespace()
+    limits.apply(hold.bounds)
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    if hold.ruleset is not None:
+        landlock.restrict(hold.ruleset)
+    if hold.packed is not None:
+        seccomp.take_on(hold.packed)
+    elif hold.refusals is not None:
+        seccomp.install(replace(hold.refusals, only_pid=os.getpid()))
 
 
 def files_ruleset(config: dict[str, Any]) -> int:

@@ -39,13 +39,15 @@ class Limits:
                 raise ValueError(f"{name} = {getattr(self, name)!r}; a limit is above zero")
 
 
-def apply(limits: Limits, *, tasks_already: int = 0) -> None:
-    """Hold this process and its children to `limits`.
+Bounds = list[tuple[int, tuple[int, int]]]
 
-    Must come after the uid drop: the kernel does not hold uid 0 to a number of processes. `tasks_already` is
-    what this uid runs elsewhere, where it has no user namespace of its own to be counted in.
+
+def bounds(limits: Limits, *, tasks_already: int = 0) -> Bounds:
+    """`limits` as the kernel takes them, none above what this process is held to already.
+
+    `tasks_already` is what this uid runs elsewhere, where it has no user namespace of its own to be counted in.
     """
-    bounds = {
+    wanted = {
         resource.RLIMIT_AS: limits.memory_bytes,
         resource.RLIMIT_CPU: limits.cpu_seconds,
         resource.RLIMIT_FSIZE: limits.file_bytes,
@@ -55,7 +57,18 @@ def apply(limits: Limits, *, tasks_already: int = 0) -> None:
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_MEMLOCK: 0,
     }
-    for which, bound in bounds.items():
+    found = []
+    for which, bound in wanted.items():
         hard = resource.getrlimit(which)[1]
         lowered = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(which, (lowered, lowered))
+        found.append((which, (lowered, lowered)))
+    return found
+
+
+def apply(bounds: Bounds) -> None:
+    """Hold this process and its children to `bounds`.
+
+    Must come after the uid drop: the kernel does not hold uid 0 to a number of processes.
+    """
+    for which, pair in bounds:
+        resource.setrlimit(which, pair)

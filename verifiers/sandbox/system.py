@@ -17,11 +17,17 @@ NOBODY = 65534
 """The uid and gid that root becomes before anything untrusted runs."""
 CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
+_NO_CAPABILITIES_HEAD, _NO_CAPABILITIES = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
 _CLONE = {"x86_64": 56, "aarch64": 220}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # Without releasing the interpreter's lock: what comes back from a raw clone must still hold it.
 _locked_libc = ctypes.PyDLL(None, use_errno=True)
+# Looked up here, since the first use of a name costs, and what a fork uses first each of them would pay for.
+_clone, _capset, _prctl = _locked_libc.syscall, _libc.capset, _libc.prctl
+_before_fork, _after_fork_in_parent, _after_fork_in_child = (
+    getattr(ctypes.pythonapi, f"PyOS_{when}") for when in ("BeforeFork", "AfterFork_Parent", "AfterFork_Child")
+)
 
 
 def syscall(number: int, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
@@ -36,7 +42,7 @@ def syscall(number: int, *arguments: int | ctypes.c_void_p | bytes | None) -> in
 def prctl(option: int, *values: int | ctypes.c_void_p) -> None:
     """`prctl(2)`. Raises OSError."""
     padded = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (*values, 0, 0, 0, 0)[:4]]
-    if _libc.prctl(option, *padded) < 0:
+    if _prctl(option, *padded) < 0:
         raise _error(f"prctl {option}")
 
 
@@ -56,15 +62,14 @@ def clone(flags: int) -> int:
     One clone, not unshare and fork: the new user namespace then owns the other new ones, so the caller needs no
     privilege, and the child is process 1 of its process namespace, whose end ends all in it.
     """
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid: int = _locked_libc.syscall(
-        ctypes.c_long(_CLONE[platform.machine()]), ctypes.c_long(flags | SIGCHLD), 0, 0, 0, 0
-    )
-    error = ctypes.get_errno()
+    number, wide = ctypes.c_long(_CLONE[platform.machine()]), ctypes.c_long(flags | SIGCHLD)
+    _before_fork()
+    pid: int = _clone(number, wide, 0, 0, 0, 0)
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        _after_fork_in_child()
         return 0
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    error = ctypes.get_errno()
+    _after_fork_in_parent()
     if pid < 0:
         raise OSError(error, f"clone into new namespaces: {os.strerror(error)}")
     return pid
@@ -125,10 +130,16 @@ def set_capabilities(mask: int) -> None:
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = struct.pack("6I", low, low, low, high, high, high)
-    if _libc.capset(header, data) < 0:
+    if _capset(header, data) < 0:
         raise _error("capset")
     if mask == 0:
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def drop_capabilities() -> None:
+    """Keep none. For the first process of a user namespace, whose ambient set is empty. Raises OSError."""
+    if _capset(_NO_CAPABILITIES_HEAD, _NO_CAPABILITIES) < 0:
+        raise _error("capset")
 
 
 def tasks_of_this_user() -> int:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 20.0
 """After which it must have answered; all it does takes milliseconds."""
 _LARGEST_ANSWER = 1 << 16
+
+
+_as_dict = lru_cache(maxsize=64)(asdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class Server:
         with self._lock:
             self._jobs += 1
             number = self._jobs
-            self._send({"do": "start", "job": number, "role": role, "limits": asdict(limits)}, descriptors)
+            self._send({"do": "start", "job": number, "role": role, "limits": _as_dict(limits)}, descriptors)
         return number
 
     def end(self, job: int, patience: float = 0.0) -> Ended:

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from flywheel.verifiers.sandbox import inside, system
+from flywheel.verifiers.sandbox import inside, limits, system
 
 LARGEST_REQUEST = 1 << 16
 MOST_DESCRIPTORS = 8
@@ -39,10 +39,10 @@ def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
     sys.path += config["paths"]
     os.chdir("/")
     roles = {name: _load(name) for name in config["preload"]}
+    _rehearse(config["preload"])
+    config["drop"] = False  # done
     # Where fork is refused, or the end of process 1 is the end of all, an ended job has left nothing to look for.
     config["may_leave_strays"] = not (config["namespaces"] or config["landlock"])
-    if config["landlock"]:
-        config["ruleset"] = inside.files_ruleset(config)
     gc.collect()
     gc.freeze()  # a collection in a job then does not copy the pages of everything that is loaded here
     inside.report(status, {"ready": True})
@@ -50,6 +50,7 @@ def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
     ready.register(control, select.POLLIN | select.POLLHUP)
     ready.register(leash, select.POLLIN | select.POLLHUP)
     jobs: dict[int, int | OSError] = {}
+    holds = _Holds(config)
     while not any(at == leash for at, _ in ready.poll()):
         message, descriptors, _, _ = socket.recv_fds(control, LARGEST_REQUEST, MOST_DESCRIPTORS)
         if not message:
@@ -57,7 +58,8 @@ def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
         request = json.loads(message)
         if request["do"] == "start":
             try:
-                jobs[request["job"]] = _start(config, roles[request["role"]], request["limits"], descriptors)
+                hold = holds.of(request["limits"])
+                jobs[request["job"]] = _start(config, roles[request["role"]], hold, descriptors)
             except OSError as error:
                 jobs[request["job"]] = error
             for descriptor in descriptors:
@@ -75,17 +77,48 @@ def _load(role: str) -> Callable[[list[int]], None]:
     return loaded
 
 
-def _start(config: dict[str, Any], role: Callable[[list[int]], None], bounds: dict[str, Any], given: list[int]) -> int:
+def _rehearse(roles: list[str]) -> None:
+    """Call `rehearse()` of the roles' modules that have it.
+
+    It does with material of our own what jobs do, without effect. What the interpreter writes on the way (specialised
+    code, caches of attributes, its heap's free places) jobs then find written: a page that a job writes is copied.
+    """
+    for name in dict.fromkeys(role.partition(":")[0] for role in roles):
+        rehearse: Callable[[], None] | None = getattr(sys.modules[name], "rehearse", None)
+        if rehearse is not None:
+            rehearse()
+
+
+class _Holds:
+    """What holds jobs, by their limits; most jobs have the same."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._ruleset = inside.files_ruleset(config) if config["landlock"] else None
+        self._made: dict[str, inside.Hold] = {}
+
+    def of(self, bounds: dict[str, Any]) -> inside.Hold:
+        """The hold for limits. Raises OSError."""
+        name = str(bounds)
+        if name not in self._made:
+            hold = inside.make_hold(self._config, limits.Limits(**bounds), ruleset=self._ruleset)
+            if self._config["may_leave_strays"]:  # processes are counted there, and their number changes
+                return hold
+            self._made[name] = hold
+        return self._made[name]
+
+
+def _start(config: dict[str, Any], role: Callable[[list[int]], None], hold: inside.Hold, given: list[int]) -> int:
     me = os.getpid()
     pid = system.clone(system.CLONE_NEWUSER | system.CLONE_NEWPID) if config["namespaces"] else os.fork()
     if pid:
         return pid
     try:
         if config["namespaces"]:
-            system.set_capabilities(0)
+            system.drop_capabilities()
         else:
             system.die_with_parent(me, signal.SIGKILL)
-        inside.confine({**config, "limits": bounds, "drop": False}, ruleset=config.get("ruleset"))
+        inside.confine(hold)
         role(_keep_only(given))
         code = 0
     except BaseException as error:  # noqa: BLE001 - a forked child must never return into its parent's code
@@ -105,16 +138,21 @@ def _keep_only(given: list[int]) -> list[int]:
     return list(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(given)))
 
 
+def _ends(pid: int, patience: float) -> bool:
+    pidfd = os.pidfd_open(pid)
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    ended = waiting.poll(patience * 1000)
+    os.close(pidfd)
+    return bool(ended)
+
+
 def _end(config: dict[str, Any], jobs: dict[int, int | OSError], number: int, patience: float) -> dict[str, Any]:
     pid = jobs.pop(number)
     if isinstance(pid, OSError):
         return {"error": str(pid)}
-    pidfd = os.pidfd_open(pid)
-    waiting = select.poll()
-    waiting.register(pidfd, select.POLLIN)
-    if not waiting.poll(patience * 1000):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    os.close(pidfd)
+    if not (patience and _ends(pid, patience)):
+        os.kill(pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
     _, code, usage = os.wait4(pid, 0)
     if config["may_leave_strays"]:
         inside.end_strays(pid, {p for p in jobs.values() if isinstance(p, int)})
