@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
     try:
         return int(arguments.command(arguments) or 0)
     except UserError as error:
@@ -120,8 +122,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from flywheel.console import Console
 
     recipe, directory = _recipe_and_directory(arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
     with Console() as reporter:
         if arguments.no_prefect:
             from flywheel.loop import spin

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +323,33 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert main(["check", *arguments]) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
+
+
+def test_a_terminated_check_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
+    plugin, scratch = tmp_path / "slow.py", tmp_path / "scratch"
+    scratch.mkdir()
+    plugin.write_text(
+        "import time\n\nclass Slow:\n    def verify(self, problem, completion):\n        time.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "flywheel.cli", "check", f"{plugin}:Slow", "--deadline", "60"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(scratch.glob("flywheel-check-*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 130
+    assert list(scratch.iterdir()) == []
+    ends = time.monotonic() + 20
+    while [p for p in Path("/proc").glob("[0-9]*/environ") if str(scratch).encode() in read_bytes(p)]:
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
