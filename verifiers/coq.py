@@ -49,11 +49,7 @@ class Coq:
         theorems = list(_THEOREM.finditer(text))
         if not theorems:
             raise TemplateError("no theorem (Theorem, Lemma, …) stands before the template's hole")
-        found = theorems[-1]
-        preamble = text[: found.start()]
-        if declares := _DECLARES.search(preamble):
-            raise TemplateError(f"{declares[1]} stands before the theorem; declarations belong in meta['definitions']")
-        return Theorem(Template(text, template.after), preamble, text[found.start() :], found[1])
+        return Theorem.found(Template(text, template.after), theorems[-1], _DECLARES)
 
     def clean(self, theorem: Theorem, proof: str) -> str:
         """The tactics alone: without comments, without the statement said again, without `Proof.` and `Qed.`."""

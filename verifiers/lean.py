@@ -61,11 +61,7 @@ class Lean:
         theorems = list(_THEOREM.finditer(text))
         if not theorems or not _ASSIGNED.search(text):
             raise TemplateError("before the template's hole must stand `theorem NAME … :=` or `theorem NAME … := by`")
-        found = theorems[-1]
-        preamble = text[: found.start()]
-        if declares := _DECLARES.search(preamble):
-            raise TemplateError(f"{declares[1]} stands before the theorem; declarations belong in meta['definitions']")
-        return Theorem(Template(text, template.after), preamble, text[found.start() :], found[1])
+        return Theorem.found(Template(text, template.after), theorems[-1], _DECLARES)
 
     def clean(self, theorem: Theorem, proof: str) -> str:
         """A term for the parentheses: without comments, without the statement said again, columns kept."""

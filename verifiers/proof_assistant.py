@@ -13,6 +13,7 @@ Each runs in the sandbox, without a network, with the installation to read and a
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,15 @@ class Theorem:
     preamble: str
     header: str
     name: str
+
+    @classmethod
+    def found(cls, template: Template, at: re.Match[str], declares: re.Pattern[str]) -> Theorem:
+        """The theorem at a match whose group 1 is its name. Raises TemplateError if `declares` is found before it."""
+        text = template.before
+        preamble = text[: at.start()]
+        if declared := declares.search(preamble):
+            raise TemplateError(f"{declared[1]} stands before the theorem; declarations belong in meta['definitions']")
+        return cls(template, preamble, text[at.start() :], at[1])
 
 
 class Language(Protocol):
