@@ -24,7 +24,7 @@ from flywheel.types import Example, Generation, Judgement, Message, Origin, Outc
 
 if TYPE_CHECKING:
     from flywheel.check import check_verifier
-    from flywheel.judging import judge_batch, judge_group, judge_one
+    from flywheel.judging import judge_batch, judge_group, judge_one, seconds_left
     from flywheel.plugins import make_verifier, to_judgement, verifier_identity
     from flywheel.policy import Completion, Policy, Request
     from flywheel.policy.own import model_folder, model_identity, open_policy
@@ -44,6 +44,7 @@ _LAZY = {
     "model_folder": "flywheel.policy.own",
     "model_identity": "flywheel.policy.own",
     "open_policy": "flywheel.policy.own",
+    "seconds_left": "flywheel.judging",
     "to_judgement": "flywheel.plugins",
     "to_trl": "flywheel.trl_reward",
     "verifier_identity": "flywheel.plugins",
@@ -83,6 +84,7 @@ __all__ = [
     "model_folder",
     "model_identity",
     "open_policy",
+    "seconds_left",
     "to_judgement",
     "to_trl",
     "verifier_identity",

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from flywheel import plugins
@@ -18,6 +21,43 @@ if TYPE_CHECKING:
 
 CAUGHT = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 """What a plug-in may raise at the cost of one completion. Anything stranger ends the worker, which costs the same."""
+
+
+class _Call:
+    """A call of a verifier that is under way, and when it is given up."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.ends = time.monotonic() + seconds
+
+
+_call: ContextVar[_Call | None] = ContextVar("_call", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let what is called inside know that it is given up after `seconds` (`seconds_left`); nothing is stopped here."""
+    token = _call.set(_Call(seconds))
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def restart_time_limit() -> None:
+    """Begin the time of the call under way anew: a worker's clock does so when a verifier has loaded."""
+    if (call := _call.get()) is not None:
+        call.ends = time.monotonic() + call.seconds
+
+
+def seconds_left() -> float | None:
+    """Seconds until the verifier's call that is under way is given up; None where nobody has set it a limit.
+
+    For a verifier that waits for something (an engine, a server) and would rather say ERROR in time than be
+    killed with everything that it has loaded. A batch or a group has the time of as many single calls.
+    """
+    call = _call.get()
+    return None if call is None else max(0.0, call.ends - time.monotonic())
 
 
 class TogetherError(Exception):

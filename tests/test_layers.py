@@ -20,7 +20,7 @@ LAYERS: list[list[str]] = [
     ["near_copies", "problem_sources", "problems", "store", "plugins"],
     ["policy", "training", "models"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
-    ["observe", "check", "trl_reward", "verify_file"],
+    ["observe", "check_inputs", "check_bench", "check", "trl_reward", "verify_places", "verify_rows", "verify_file"],
     ["diversity"],
     ["plan", "sample", "filter", "mix", "evaluate"],
     ["gate"],
