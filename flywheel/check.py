@@ -85,7 +85,7 @@ def check_verifier(
         _correct(right, len(chosen), facts),
         *([_decided(right, settings.max_error_share)] if facts.unsure_is_error else []),
         *_unshaken(hostile, right, facts, effects.get("raised", [])),
-        _repeatable([right, hostile, others], again),
+        _repeatable([right, hostile, others], again, facts),
         _discerning(others, facts),
         *_harmless(effects, left, facts),
     ]
@@ -215,22 +215,23 @@ def _unsure(errors: Sequence[str], right: Tried, hostile: Tried, raised: Sequenc
     return Finding(invariant, "held", unsure or hostile.shortfall())
 
 
-def _repeatable(before: Sequence[Tried], after: Sequence[Tried]) -> Finding:
+def _repeatable(before: Sequence[Tried], after: Sequence[Tried], facts: Facts) -> Finding:
     invariant = "the same input twice gives the same verdict"
     missing = next((m for tried in [*before, *after] if (m := tried.shortfall())), "")
-    compared = 0
-    for first, second in zip(before, after, strict=True):
-        pairs = zip(first.judged(), second.verdicts, strict=True)
-        for ((problem, text), a), b in pairs:
-            if b is None:
-                continue
-            compared += 1
-            if (a.outcome, a.answer) != (b.outcome, b.answer) or abs(a.score - b.score) > SAME_SCORE:
-                where = f"problem {problem.id!r} with {text[:40]!r}"
-                return Finding(invariant, "violated", f"{where}: {_says(a)} {a.score:g}, then {_says(b)} {b.score:g}")
-    if not compared:
-        return Finding(invariant, "undecided", missing)
-    return Finding(invariant, "held", f"{compared} inputs" + (f"; {missing}" if missing else ""))
+    pairs = [
+        (job, a, b)
+        for first, second in zip(before, after, strict=True)
+        for (job, a), b in zip(first.judged(), second.verdicts, strict=True)
+        # Where ERROR says "unsure, or too slow this time", it is no verdict that could be compared.
+        if b is not None and not (facts.unsure_is_error and Outcome.ERROR in (a.outcome, b.outcome))
+    ]
+    for (problem, text), a, b in pairs:
+        if (a.outcome, a.answer) != (b.outcome, b.answer) or abs(a.score - b.score) > SAME_SCORE:
+            where = f"problem {problem.id!r} with {text[:40]!r}"
+            return Finding(invariant, "violated", f"{where}: {_says(a)} {a.score:g}, then {_says(b)} {b.score:g}")
+    if not pairs:
+        return Finding(invariant, "undecided", missing or "no input got a verdict twice")
+    return Finding(invariant, "held", f"{len(pairs)} inputs" + (f"; {missing}" if missing else ""))
 
 
 def _discerning(others: Tried, facts: Facts) -> Finding:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from flywheel import plugins
+from flywheel.judgements import broken, to_judgement
 from flywheel.types import Judgement, Problem
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class TogetherError(Exception):
 def judge_one(verifier: Any, problem: Problem, completion: str) -> Judgement:
     """One completion's judgement, whatever the verifier does. Raises MemoryError alone."""
     try:
-        return plugins.to_judgement(settled(verifier.verify(problem, completion)))
+        return to_judgement(settled(verifier.verify(problem, completion)))
     except MemoryError:
         raise
     except CAUGHT as error:
@@ -78,7 +78,7 @@ async def judge_async(verifier: Any, problem: Problem, completion: str) -> Judge
     """As `judge_one`, on the running event loop."""
     try:
         value = verifier.verify(problem, completion)
-        return plugins.to_judgement(await value if inspect.isawaitable(value) else value)
+        return to_judgement(await value if inspect.isawaitable(value) else value)
     except MemoryError:
         raise
     except CAUGHT as error:
@@ -108,7 +108,7 @@ def judge_group(verifier: Any, problem: Problem, completions: Sequence[str]) -> 
     try:
         return together(verifier.verify_group, problem, list(completions))
     except TogetherError as error:
-        return [plugins.broken(str(error))] * len(completions)
+        return [broken(str(error))] * len(completions)
 
 
 def together(call: Callable[..., Any], first: Any, completions: Sequence[str]) -> list[Judgement]:
@@ -122,12 +122,12 @@ def together(call: Callable[..., Any], first: Any, completions: Sequence[str]) -
         raise TogetherError(f"{type(error).__name__}: {text_of(error)}") from error
     if len(values) != len(completions):
         raise TogetherError(f"returned {len(values)} values for {len(completions)} completions")
-    return [plugins.to_judgement(value) for value in values]
+    return [to_judgement(value) for value in values]
 
 
 def failure(error: BaseException) -> Judgement:
     """ERROR, with the type and the text of what a verifier raised."""
-    return plugins.broken(f"{type(error).__name__}: {text_of(error)}")
+    return broken(f"{type(error).__name__}: {text_of(error)}")
 
 
 def text_of(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from flywheel import plugins
 from flywheel.errors import PluginError, StageError
+from flywheel.judgements import broken
 from flywheel.plugins import Traits
 from flywheel.recipe import VerifySection
 from flywheel.types import Judgement, Outcome, Problem, Sample, Verdict
@@ -239,14 +240,12 @@ class VerifierPool:
             return
         for job in jobs:
             if ended is not None:
-                judgement = plugins.broken(f"{WORKER_ENDED} ({ended})")
+                judgement = broken(f"{WORKER_ENDED} ({ended})")
             elif worker.loading:
-                judgement = plugins.broken(f"the verifier did not load within {self._load_seconds(job):g} s")
+                judgement = broken(f"the verifier did not load within {self._load_seconds(job):g} s")
             elif job.traits.group:
                 seconds = self._section.deadline_seconds * len(job.samples)
-                judgement = plugins.broken(
-                    f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s"
-                )
+                judgement = broken(f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s")
             else:
                 judgement = timed_out(self._section.deadline_seconds, job.traits.deadline_outcome)
             self._finish(job, worker, [judgement] * len(job.samples))

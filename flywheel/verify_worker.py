@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel import judging, plugins
 from flywheel.errors import PluginError
+from flywheel.judgements import broken
 from flywheel.types import Judgement, Outcome, Problem
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class _Unmade:
     """Stands in for a verifier that cannot be made: it answers every job with why."""
 
     def __init__(self, why: str) -> None:
-        self.judgement = plugins.broken(why)
+        self.judgement = broken(why)
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
         return self.judgement
@@ -130,7 +131,7 @@ class Worker:
                     judgements = judging.judge_group(loaded.verifier, problem, completions)
                 self.result(position, judgements)
             except MemoryError:
-                failed = plugins.broken("ran out of memory (verify.memory_gib) over all samples of the problem")
+                failed = broken("ran out of memory (verify.memory_gib) over all samples of the problem")
                 self.result(position, [failed] * len(completions), spent=True)
                 return False
         return True
@@ -273,7 +274,7 @@ class _Side:
             else:
                 self.worker.result(position, [timed_out(self.deadline, self.loaded.traits.deadline_outcome)])
         elif task.cancelled():
-            self.worker.result(position, [plugins.broken("CancelledError: the verifier cancelled itself")])
+            self.worker.result(position, [broken("CancelledError: the verifier cancelled itself")])
         elif isinstance(task.exception(), MemoryError):
             self.again.append(position)
             self.spent = True

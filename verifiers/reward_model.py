@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from flywheel import Judgement, Message, ModelError, Outcome, Problem, model_folder, model_identity
+from flywheel import Judgement, Message, ModelError, Outcome, Problem, model_folder, model_identity, torch_device
 
 
 @dataclass
@@ -95,7 +95,7 @@ class RewardModel:
             raise ModelError(f"{folder}: its tokenizer has neither a padding nor an end token; batches need one")
         model.config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each row's last token
         tokenizer.padding_side = "right"
-        self._loaded = model.to(_device(self.device)).eval(), tokenizer
+        self._loaded = model.to(torch_device(self.device)).eval(), tokenizer
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
         """Score one completion."""
@@ -164,13 +164,3 @@ class RewardModel:
 
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

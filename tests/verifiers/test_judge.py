@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from flywheel import Judgement, PluginError, Problem, Sample
-from flywheel.plugins import make_verifier, traits, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.plugins import make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verifiers.judge import BROAD_ALTERNATIVES, Judge
 from flywheel.verify import VerifierPool
