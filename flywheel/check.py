@@ -75,7 +75,7 @@ def check_verifier(
     chosen = choose_problems(verifier, made, facts, problems)
     with Bench(settings, facts.traits, progress) as bench:
         right = _right_answers(made, chosen, bench, facts, seconds)
-        texts = [(problem, text) for problem in chosen[:2] for text in HOSTILE.values()]
+        texts = [(problem, text) for problem in chosen[: 1 if facts.costly else 2] for text in HOSTILE.values()]
         hostile = Tried("hostile texts", texts, bench.judge("hostile texts", texts, seconds))
         pairs = [] if facts.label_free else pairs_of(right.jobs)
         others = Tried("others' answers", pairs, bench.judge("others' answers", pairs, seconds))
@@ -136,11 +136,11 @@ def _once_more(before: Sequence[Tried], bench: Bench, seconds: float) -> list[Tr
     """All that was judged, judged again backwards, so that a verdict which leans on what came before it differs."""
     ends = time.monotonic() + seconds
     again = []
-    for tried in reversed(before):
+    for tried in before:
         jobs = [job for job, _ in tried.judged()][::-1]
         verdicts = bench.judge(f"{tried.what}, again", jobs, max(0.0, ends - time.monotonic()))
         again.append(Tried(tried.what, jobs[::-1], verdicts[::-1]))
-    return again[::-1]
+    return again
 
 
 # -- what is found ----------------------------------------------------------------------------------

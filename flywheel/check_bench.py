@@ -24,8 +24,16 @@ Progress = Callable[[str, int, int], None]
 LOOK_SECONDS = 0.2
 """How often the progress is told of while verdicts are waited for."""
 
-KEPT = {"HF_HOME": ".cache/huggingface", "TORCH_HOME": ".cache/torch", "ELAN_HOME": ".elan", "OPAMROOT": ".opam"}
+KEPT = {
+    "HF_HOME": ".cache/huggingface",
+    "TORCH_HOME": ".cache/torch",
+    "MPLCONFIGDIR": ".cache/matplotlib",
+    "ELAN_HOME": ".elan",
+    "OPAMROOT": ".opam",
+}
 """What a verifier may need of the real home folder, by the variable that leads there; the rest of it is hidden."""
+BY_LIBRARIES = ("subprocess.Popen fc-list", ".cache/matplotlib")
+"""What installed libraries do as they are imported, whoever imports them: matplotlib makes a list of fonts."""
 
 
 @dataclass
@@ -95,7 +103,8 @@ class Bench:
         seen: dict[str, list[str]] = {}
         lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
         for kind, text in dict.fromkeys(tuple(json.loads(line)) for line in lines):
-            seen.setdefault(kind, []).append(text)
+            if not any(mark in text for mark in (str(self._root / "matplotlib"), *BY_LIBRARIES)):
+                seen.setdefault(kind, []).append(text)
         left = [f"{p.name} was left in {name}" for name, folder in self._folders.items() for p in folder.iterdir()]
         left += [f"{name} was left in the working folder" for name in sorted(_names(Path.cwd()) - self._before)]
         return seen, left
@@ -109,7 +118,9 @@ class Bench:
         # Models are converted, and engines compiled, once for the machine and not once a check.
         kept |= {"FLYWHEEL_CACHE": str(home / ".cache/flywheel"), "VLLM_CACHE_ROOT": str(home / ".cache/vllm")}
         own = {"HOME": str(self._root / "home"), "TMPDIR": str(self._root / "tmp")}
-        own["TORCHINDUCTOR_CACHE_DIR"] = str(self._root / "torch")  # torch makes it as it is imported
+        # Made by torch and matplotlib as they are imported.
+        own["TORCHINDUCTOR_CACHE_DIR"] = str(self._root / "torch")
+        kept.setdefault("MPLCONFIGDIR", str(self._root / "matplotlib"))
         os.environ.update({**kept, **before, **own})
         try:
             yield

@@ -56,6 +56,11 @@ class Facts:
             traits=plugins.traits(made),
         )
 
+    @property
+    def costly(self) -> bool:
+        """Whether it asks a model, so that each judgement may take seconds."""
+        return self.traits.exclusive or self.uses_network
+
 
 def choose_problems(verifier: str, made: object, facts: Facts, problems: Sequence[Problem] | None) -> list[Problem]:
     """The problems to try: those given, else the verifier's own `problems()`, else sums; not too many.
@@ -65,7 +70,7 @@ def choose_problems(verifier: str, made: object, facts: Facts, problems: Sequenc
     chosen = list(problems if problems is not None else _own_problems(made))
     if not chosen:
         raise ProblemError(f"there is no problem to check {verifier!r} with; give --problems FILE")
-    most = FEW_PROBLEMS if facts.traits.exclusive or facts.uses_network else MOST_PROBLEMS
+    most = FEW_PROBLEMS if facts.costly else MOST_PROBLEMS
     return rng("check", len(chosen)).sample(chosen, most) if len(chosen) > most else chosen
 
 
