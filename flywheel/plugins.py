@@ -63,6 +63,9 @@ class Verifier(Protocol):
     verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
     as not correct.
 
+    `label_free`, `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by
+    `flywheel check` alone (docs/verifiers.md).
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """
