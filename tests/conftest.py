@@ -1,7 +1,7 @@
 """What every test stands on: nothing of the user's Prefect, no network, no caches in the user's home.
 
-`make test` shares the tests out to two processes. Each of them imports this file and so has a scratch folder and a folder
-for temporary files of its own: what a test looks for after itself is never its neighbour's.
+`make test` shares the tests out to two processes. Each imports this file and so has a scratch folder of its own,
+temporary files included: what a test looks for after itself is never its neighbour's.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SCRATCH.chmod(0o755)  # the sandbox is tested as another user as well
 (SCRATCH / "tmp").chmod(0o1777)
 tempfile.tempdir = os.environ["TMPDIR"] = str(SCRATCH / "tmp")
 
-# Tests that share something costly for a whole session (a Prefect server, vLLM's import) and so belong in one process, longest
-# group first; every other file is a group of its own.
+# Tests that share something costly for a whole session (a Prefect server, vLLM's import) and so belong in one process,
+# longest group first; every other file is a group of its own.
 GROUPS = {
     "flows/test_real_server.py": "a server and a worker",
     "policy/test_host.py": "vLLM",

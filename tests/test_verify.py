@@ -282,7 +282,7 @@ def test_closing_cancels_what_is_left_and_ends_all_processes(obedient: str) -> N
     started = grown_to(3, os.getpid(), before)  # the forking process and two workers
     pool.close()
     pool.close()
-    assert gone_within(5.0, started)
+    assert gone_within(30.0, started)
     with pytest.raises(CancelledError):
         future.result(1)
     with pytest.raises(StageError, match="closed"):
@@ -293,7 +293,7 @@ def test_what_a_killed_verifier_started_dies_with_it(obedient: str, tmp_path: Pa
     note = tmp_path / "pid"
     with pool_of(obedient, workers=1) as pool:
         assert outcomes(judged(pool, f"child {note}", "right")) == ["timeout", "correct"]
-        assert gone_within(5.0, [int(note.read_text())])
+        assert gone_within(30.0, [int(note.read_text())])
 
 
 def test_a_forking_process_that_is_killed_is_an_error_of_the_stage_and_no_hang(obedient: str) -> None:
@@ -332,8 +332,8 @@ time.sleep(600)
         assert parent.stdout.readline() == b"up\n"
         started = grown_to(3, parent.pid)
         parent.send_signal(how)
-        parent.wait(10)
-        assert gone_within(5.0, started)
+        parent.wait(60)
+        assert gone_within(30.0, started)
     finally:
         parent.kill()
         parent.wait()

@@ -86,7 +86,7 @@ def finished(tmp_path_factory) -> Iterator[tuple[Workspace, int, str]]:
 
 @pytest.fixture
 def workspace(finished, tmp_path) -> Iterator[Workspace]:
-    """A workspace that was used before: Prefect's database is there, which takes as long to make as a run of the toy."""
+    """A workspace that was used before: Prefect's database, which takes as long to make as a run, is there."""
     shutil.copytree(finished[0].folder / "runs" / ".prefect", tmp_path / "runs" / ".prefect")
     workspace = Workspace(tmp_path)
     yield workspace
@@ -101,7 +101,7 @@ def test_a_run_with_a_server_of_its_own(finished):
     assert "prefect" not in output.lower(), "Prefect's own lines stay out of the terminal"
     assert (workspace.folder / "runs" / ".prefect" / "prefect.db").exists()
     assert not (workspace.folder / ".prefect").exists(), "nothing in the user's home"
-    assert wait_until(lambda: not workspace.alive(), 10), workspace.alive()
+    assert wait_until(lambda: not workspace.alive(), 60), workspace.alive()
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_no_process_is_left_however_the_run_ends(workspace, number, code):
     assert process.poll() is None, process.stdout.read()
     assert any("uvicorn" in command for command in workspace.alive().values())
     os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
     assert "Traceback" not in output
-    assert wait_until(lambda: not workspace.alive(), 15), workspace.alive()
+    assert wait_until(lambda: not workspace.alive(), 60), workspace.alive()
