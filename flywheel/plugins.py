@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -141,11 +142,17 @@ def known_verifiers() -> list[str]:
 
 def known_names(kind: Kind) -> list[str]:
     """The registered names of a kind, sorted."""
-    return sorted({e.name for e in entry_points(group=GROUPS[kind])})
+    return sorted({e.name for e in _registrations(kind, tuple(sys.path))})
+
+
+@functools.cache  # reading what hundreds of installed packages register takes 40 ms
+def _registrations(kind: Kind, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """All that is registered under a kind, by the packages on `path`, which is `sys.path`."""
+    return tuple(entry_points(group=GROUPS[kind]))
 
 
 def _registered(name: str, kind: Kind) -> type:
-    found: dict[str, EntryPoint] = {e.value: e for e in entry_points(group=GROUPS[kind], name=name)}
+    found = {e.value: e for e in _registrations(kind, tuple(sys.path)) if e.name == name}
     if len(found) > 1:
         raise PluginError(f"{kind} {name!r} is registered more than once: {', '.join(sorted(found))}; uninstall one")
     if not found:
@@ -300,7 +307,7 @@ def _own_imports(file: Path, package: str) -> set[Path]:
         seen.add(current)
         if not package:
             continue
-        for stem in _imported_siblings(current, package):
+        for stem in _imported_siblings(current.read_text(encoding="utf-8"), package):
             if (root / f"{stem}.py").is_file():
                 ahead.append(root / f"{stem}.py")
             elif (root / stem / "__init__.py").is_file():
@@ -308,13 +315,14 @@ def _own_imports(file: Path, package: str) -> set[Path]:
     return seen
 
 
-def _imported_siblings(file: Path, package: str) -> set[str]:
-    """The first names below `package` that a file's imports lead to; strings that spell one count as well.
+@functools.lru_cache(maxsize=512)  # by content: every stage asks, and an edit must be seen
+def _imported_siblings(source: str, package: str) -> frozenset[str]:
+    """The first names below `package` that a source's imports lead to; strings that spell one count as well.
 
     A module that is started in a process of its own is named in a string: `"pkg.sibling:function"`.
     """
     stems: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level == 1 or module == package or module.startswith(f"{package}."):
@@ -324,7 +332,7 @@ def _imported_siblings(file: Path, package: str) -> set[str]:
             stems |= {a.name[len(package) + 1 :].split(".")[0] for a in node.names if a.name.startswith(f"{package}.")}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{package}."):
             stems.add(re.split(r"[.:]", node.value[len(package) + 1 :])[0])
-    return stems
+    return frozenset(stems)
 
 
 # -- from what a plug-in returns to a judgement -----------------------------------------------------
