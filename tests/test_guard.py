@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import guard
+from flywheel import guard, guard_process
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -47,7 +47,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 
 
 def alive(pids: list[int]) -> list[int]:
-    found = [guard._process(pid) for pid in pids]
+    found = [guard_process.find_process(pid) for pid in pids]
     return [p.pid for p in found if p and p.state != "Z"]
 
 
@@ -97,8 +97,8 @@ def test_reap_spares_a_process_that_took_the_pid(tmp_path: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     try:
         gone = {"pid": 2**22 - 1, "start": 1}
-        entry = {"name": "engine", "command": [], "place": guard._place(), "owner": gone}
-        entry["guard"] = {"pid": bystander.pid, "start": guard._identity(bystander.pid)["start"] + 1}
+        entry = {"name": "engine", "command": [], "place": guard_process.this_place(), "owner": gone}
+        entry["guard"] = {"pid": bystander.pid, "start": guard_process.identity_of(bystander.pid)["start"] + 1}
         (tmp_path / "engine-1.json").write_text(json.dumps(entry))
         assert guard.reap(tmp_path) == []
         assert bystander.poll() is None
@@ -109,7 +109,7 @@ def test_reap_spares_a_process_that_took_the_pid(tmp_path: Path) -> None:
 
 
 def test_reap_leaves_another_machine_alone(tmp_path: Path) -> None:
-    elsewhere = {**guard._place(), "host": "elsewhere.example"}
+    elsewhere = {**guard_process.this_place(), "host": "elsewhere.example"}
     identity = {"pid": 1, "start": 1}
     file = tmp_path / "engine-1.json"
     file.write_text(json.dumps({"name": "e", "place": elsewhere, "owner": identity, "guard": identity}))

@@ -350,3 +350,25 @@ def test_throughput_of_easy_work_leaves_the_policy_waiting_for_nothing() -> None
         verdicts = pool.submit([problem], samples).result(60)
         assert len(samples) / (time.monotonic() - begun) > 500
         assert outcomes(verdicts)[:4] == ["wrong", "wrong", "wrong", "correct"]
+
+
+def test_verdicts_are_told_as_they_are_formed_with_their_seconds(obedient: str) -> None:
+    told: list[tuple[str, float]] = []
+    samples = [sample(i, text) for i, text in enumerate(["right", "wrong", "raise", "hang"])]
+    with pool_of(obedient) as pool:
+        heard = pool.submit(
+            [PROBLEM], samples, lambda verdicts, each: told.extend((v.sample_id, each) for v in verdicts)
+        )
+        assert outcomes(heard.result(60)) == ["correct", "wrong", "error", "timeout"]
+    seconds = dict(told)
+    assert sorted(seconds) == ["s0", "s1", "s2", "s3"] and len(told) == 4
+    assert seconds["s3"] >= 1.0  # its deadline
+
+
+def test_a_submission_that_is_cancelled_is_dropped_and_the_pool_goes_on(obedient: str) -> None:
+    with pool_of(obedient, workers=1) as pool:
+        hanging = pool.submit([PROBLEM], [sample(i, "hang") for i in range(600)])
+        assert hanging.cancel()
+        # What has begun is waited for; all six hundred would take ten minutes.
+        assert outcomes(judged(pool, "right", "wrong")) == ["correct", "wrong"]
+        assert hanging.cancelled()

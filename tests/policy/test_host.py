@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import guard
+from flywheel import guard_process
 from flywheel.errors import EngineError, ModelError, PluginError
 from flywheel.models import model_digest, resolve_base
 from flywheel.policy import Policy, Request
@@ -37,7 +37,11 @@ def ask(number: int, k: int = 4, content: str = "12 + 5 =", **changes) -> Reques
 
 def descendants() -> list[int]:
     """Living processes below this one that run under a guard."""
-    return [p.pid for p in guard._processes() if p.parent == os.getpid() and p.session == p.pid and p.state != "Z"]
+    return [
+        p.pid
+        for p in guard_process.all_processes()
+        if p.parent == os.getpid() and p.session == p.pid and p.state != "Z"
+    ]
 
 
 # -- in this process -------------------------------------------------------------------------------
@@ -155,7 +159,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(tmp_path: Path, tiny_mod
     policy = start(tmp_path, tiny_model, PLAIN, dtype="float32")
     try:
         (guarding,) = [p for p in descendants() if p not in _other_guards(policy)]
-        (engine,) = [p.pid for p in guard._below(guarding)]
+        (engine,) = [p.pid for p in guard_process.below(guarding)]
         groups = policy.generate([ask(n) for n in range(500)])
         next(groups)
         os.kill(engine, signal.SIGKILL)
@@ -163,7 +167,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(tmp_path: Path, tiny_mod
             list(groups)
     finally:
         policy.close()
-    assert not guard._process(engine)
+    assert not guard_process.find_process(engine)
 
 
 def _other_guards(policy: HostedPolicy) -> list[int]:
