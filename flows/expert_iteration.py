@@ -24,8 +24,8 @@ from flywheel.loop import spin
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe
 from flywheel.report import write_report
-from flywheel.run import Run
-from flywheel.stages import Scope, Stage, run_stage
+from flywheel.run import Run, Scope
+from flywheel.stages import Stage, run_stage
 from flywheel.store import read_json
 from flywheel.types import Generation
 
@@ -99,7 +99,7 @@ def stage_task(stage: Stage, scope: Scope) -> Task[[], dict[str, Any]]:
         work,
         name=stage.name,
         task_run_name=task_name(stage.name, scope),
-        tags={"flywheel", "gpu"} if stage.name in GPU_STAGES else {"flywheel"},
+        tags={"gpu"} if stage.name in GPU_STAGES else None,  # for each tag a task asks the server for its limit
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(RETRY_DELAYS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import re
@@ -71,7 +72,7 @@ def _own_imports(file: Path, package: str) -> set[Path]:
         seen.add(current)
         if not package:
             continue
-        for stem in _imported_siblings(current, package):
+        for stem in _imported_siblings(current.read_text(encoding="utf-8"), package):
             if (root / f"{stem}.py").is_file():
                 ahead.append(root / f"{stem}.py")
             elif (root / stem / "__init__.py").is_file():
@@ -79,13 +80,14 @@ def _own_imports(file: Path, package: str) -> set[Path]:
     return seen
 
 
-def _imported_siblings(file: Path, package: str) -> set[str]:
-    """The first names below `package` that a file's imports lead to; strings that spell one count as well.
+@functools.lru_cache(maxsize=512)  # by content: every stage asks, and an edit must be seen
+def _imported_siblings(source: str, package: str) -> frozenset[str]:
+    """The first names below `package` that a source's imports lead to; strings that spell one count as well.
 
     A module that is started in a process of its own is named in a string: `"pkg.sibling:function"`.
     """
     stems: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level == 1 or module == package or module.startswith(f"{package}."):
@@ -95,4 +97,4 @@ def _imported_siblings(file: Path, package: str) -> set[str]:
             stems |= {a.name[len(package) + 1 :].split(".")[0] for a in node.names if a.name.startswith(f"{package}.")}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{package}."):
             stems.add(re.split(r"[.:]", node.value[len(package) + 1 :])[0])
-    return stems
+    return frozenset(stems)

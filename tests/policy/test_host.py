@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flywheel import guard_process
-from flywheel.errors import EngineError, ModelError, PluginError, RecipeError
+from flywheel.errors import EngineError, ModelError, PluginError
 from flywheel.models import model_digest, resolve_base
 from flywheel.policy import Policy, Request
 from flywheel.policy.host import HostedPolicy, open_policy
@@ -178,10 +177,8 @@ def _other_guards(policy: HostedPolicy) -> list[int]:
 
 @pytest.mark.slow
 def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(ModelError, match=r"has no tokenizer that can be read"):
         start(tmp_path, tmp_path, PLAIN)
-    assert time.monotonic() - started < 60
     assert not list((tmp_path / "pids").iterdir())
 
 
@@ -231,9 +228,3 @@ def test_vllm_stop_greedy_and_room(engine: HostedPolicy) -> None:
     assert groups["1:0"][0].text == groups["1:0"][1].text
     assert {c.finish_reason for c in groups["2:0"]} == {"error"}
     assert {(c.finish_reason, c.tokens) for c in groups["3:0"]} == {("length", 5)}
-
-
-@pytest.mark.slow
-def test_vllm_refuses_an_unknown_argument(tmp_path: Path, smollm: Path) -> None:
-    with pytest.raises(RecipeError, match=r"policy.vllm.extra = .*'no_such_thing'"):
-        start(tmp_path, smollm, {"name": "vllm", "vllm": {"extra": {"no_such_thing": 1}}})

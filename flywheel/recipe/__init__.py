@@ -1,0 +1,64 @@
+"""The recipe: every setting of a run, typed, ranged and documented once.
+
+A recipe is one TOML file. `load_recipe` reads it, `apply_overrides` deep-merges `section.field=value`
+settings into it, and `Recipe` validates the result. Fields marked as knobs (batch sizes, workers,
+memory) cannot change a row of the result and are in no stage's key.
+"""
+
+from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifySection
+from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
+from flywheel.recipe.load import (
+    apply_overrides,
+    deep_merge,
+    differing_fields,
+    load_recipe,
+    parse_value,
+    read_recipe,
+    shipped_recipes,
+    validate,
+)
+from flywheel.recipe.policy import (
+    ModelSection,
+    OpenAIOptions,
+    PolicySection,
+    ToyOptions,
+    TransformersOptions,
+    VllmOptions,
+)
+from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
+from flywheel.recipe.sampling import SamplingSection
+from flywheel.recipe.section import Section
+from flywheel.recipe.train import LoraOptions, TrainSection
+from flywheel.recipe.whole import Recipe
+
+__all__ = [
+    "DataSection",
+    "EvaluateSection",
+    "FilterSection",
+    "GateSection",
+    "LoraOptions",
+    "MixSection",
+    "ModelSection",
+    "OodSet",
+    "OpenAIOptions",
+    "PolicySection",
+    "ProblemSource",
+    "ProblemsSection",
+    "Recipe",
+    "SamplingSection",
+    "Section",
+    "StopSection",
+    "ToyOptions",
+    "TrainSection",
+    "TransformersOptions",
+    "VerifySection",
+    "VllmOptions",
+    "apply_overrides",
+    "deep_merge",
+    "differing_fields",
+    "load_recipe",
+    "parse_value",
+    "read_recipe",
+    "shipped_recipes",
+    "validate",
+]

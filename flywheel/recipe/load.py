@@ -1,0 +1,133 @@
+"""Read a recipe: a TOML file or a shipped name, `section.field=value` settings over it, errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from flywheel.errors import RecipeError
+from flywheel.recipe.whole import Recipe
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with flywheel, by name."""
+    folder = Path(str(resources.files("flywheel") / "recipes"))
+    return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by its shipped name or from a TOML file, with `section.field=value` overrides.
+
+    Raises RecipeError where there is no such recipe, the file is not TOML, or a field does not fit.
+    Paths inside a recipe file are relative to the working directory, as the shell's are.
+    """
+    return validate(apply_overrides(read_recipe(name_or_path), overrides), where=str(name_or_path))
+
+
+def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
+    """The raw content of a recipe file, before overrides and validation."""
+    known = shipped_recipes()
+    path = known.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        near = difflib.get_close_matches(str(name_or_path), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(f"no recipe {str(name_or_path)!r}: it is neither a file nor one of {', '.join(known)}.{hint}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+
+
+def validate(raw: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+    """Check raw content against `Recipe`. Raises RecipeError with one line that names each bad field."""
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_one_line(error)}") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        place = ".".join(str(p) for p in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = _known_fields(item["loc"][:-1])
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            parts.append(f"unknown field {place}; {hint}")
+        elif item["type"] == "value_error":
+            parts.append(f"{place}: {item['ctx']['error']}" if place else str(item["ctx"]["error"]))
+        else:
+            parts.append(f"{place} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return "; ".join(parts)
+
+
+def _known_fields(loc: Iterable[str | int]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        args = [annotation, *getattr(annotation, "__args__", ())]
+        nested = [a for a in args if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not nested:
+            return []
+        model = nested[0]
+    return list(model.model_fields)
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Deep-merge `section.field=value` settings; a value is read as TOML, and as text where it is none.
+
+    Raises RecipeError for a setting without `=` or one that reaches into a plain value.
+    """
+    merged = dict(raw)
+    for setting in overrides:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise RecipeError(f"--set {setting!r} is not of the form section.field=value")
+        nested: Any = parse_value(text.strip())
+        for part in reversed(path.strip().split(".")):
+            nested = {part: nested}
+        merged = deep_merge(merged, nested)
+    return merged
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value, or the text itself: `3`, `0.5`, `true`, `[1, 2]`, `{a = 1}`, `none`, `words`."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def deep_merge(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with `changes` laid over it, table by table; neither is altered."""
+    merged = dict(raw)
+    for name, value in changes.items():
+        below = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[name] = deep_merge(below, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of the fields in which two recipes' contents differ, with both values."""
+    found: list[str] = []
+    for name in sorted(set(a) | set(b)):
+        left, right, place = a.get(name), b.get(name), f"{prefix}{name}"
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differing_fields(left, right, f"{place}.")
+        elif left != right:
+            found.append(f"{place} ({left!r} → {right!r})")
+    return found

@@ -1,0 +1,90 @@
+"""The stages: one table that ties files to functions. `run_stage` runs one and keeps its work.
+
+The functions that do the thinking (plan, sample, filter, mix, evaluate, gate) are pure and live in
+modules of those names; `work` reads their rows from disk and writes what they return, `keys` says what a
+stage's result follows from.
+"""
+
+from __future__ import annotations
+
+from flywheel.stages import work
+from flywheel.stages.keys import (
+    evaluate_inputs,
+    evaluation_of,
+    finale_files,
+    key_of,
+    previous_gate,
+    round_index,
+    sampling_settings,
+    sections,
+    train_inputs,
+    verifiers,
+)
+from flywheel.stages.stage import Stage, run_stage
+
+CHECK = Stage(
+    "check", 1, lambda _: ("contract.json",), sections("model"),
+    lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, work.check_stage,
+)  # fmt: skip
+PLAN = Stage(
+    "plan", 1, lambda _: ("plan.json",), sections("sampling"),
+    lambda s: {"problems": s.run.facts["problems"]["sha256"], "before": previous_gate(s)}, work.plan_stage,
+)  # fmt: skip
+SAMPLE = Stage(
+    "sample", 1, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
+    lambda s: {"plan": key_of(s, "plan"), "model": s.run.model_digest(s.run.policy_generation(round_index(s)))},
+    work.sample_stage,
+)  # fmt: skip
+VERIFY = Stage(
+    "verify", 1, lambda _: ("verdicts.parquet",), sections("verify"),
+    lambda s: {"samples": key_of(s, "sample"), "verifiers": verifiers(s)}, work.verify_stage,
+)  # fmt: skip
+FILTER = Stage(
+    "filter", 1, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
+    lambda s: {"verdicts": key_of(s, "verify")}, work.filter_stage,
+)  # fmt: skip
+TRAIN = Stage(
+    "train", 1, lambda _: ("training_set.parquet", "model"), sections("data", "mix", "train"), train_inputs,
+    work.train_stage,
+)  # fmt: skip
+EVALUATE = Stage(
+    "evaluate", 1, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
+    evaluate_inputs, work.evaluate_stage,
+)  # fmt: skip
+GATE = Stage(
+    "gate", 1, lambda _: ("gate.json",), sections("gate", "evaluate"),
+    lambda s: {
+        "candidate": key_of(s, "evaluate"),
+        "champion": key_of(evaluation_of(s.run, s.run.policy_generation(round_index(s))), "evaluate"),
+        "base": key_of(s.run.baseline(), "evaluate"),
+    }, work.gate_stage,
+)  # fmt: skip
+FINALE = Stage(
+    "finale", 1, finale_files, sampling_settings,
+    lambda s: {
+        "problems": s.run.facts["problems"]["sha256"],
+        "champion": s.run.model_digest(s.run.champion()),
+        "verifiers": verifiers(s),
+    }, work.finale_stage,
+)  # fmt: skip
+
+ROUND: tuple[Stage, ...] = (PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
+"""The stages of a round, in order."""
+STAGES: dict[str, Stage] = {s.name: s for s in (CHECK, *ROUND, FINALE)}
+"""All stages by name."""
+
+__all__ = [
+    "CHECK",
+    "EVALUATE",
+    "FILTER",
+    "FINALE",
+    "GATE",
+    "PLAN",
+    "ROUND",
+    "SAMPLE",
+    "STAGES",
+    "TRAIN",
+    "VERIFY",
+    "Stage",
+    "run_stage",
+]

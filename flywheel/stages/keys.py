@@ -1,0 +1,84 @@
+"""What the stages' keys are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flywheel.mix import rounds_kept
+from flywheel.run import Run, Scope
+from flywheel.types import Generation
+
+
+def round_index(scope: Scope) -> int:
+    """The round a scope stands for. Raises ValueError for the base and the finale."""
+    if scope.round is None:
+        raise ValueError(f"{scope.label} is not a round")
+    return scope.round
+
+
+def evaluation_of(run: Run, generation: Generation) -> Scope:
+    """The scope in which a generation is evaluated."""
+    return run.baseline() if generation.index == 0 else run.round(generation.index - 1)
+
+
+def key_of(scope: Scope, stage: str) -> str | None:
+    """The key of a stage that is done in a scope, or None."""
+    entry = scope.manifest.get(stage)
+    return entry.key if entry else None
+
+
+def verifiers(scope: Scope) -> dict[str, Any]:
+    """Identities of the verifiers in use, as they are now: an edited verifier makes a new key."""
+    run = scope.run
+    names = {p.verifier or run.recipe.verify.verifier for p in run.problems}
+    return {name: run.verifier_identity(name) for name in sorted(names)}
+
+
+def sections(*names: str) -> Callable[[Scope], dict[str, Any]]:
+    """A function that gives the named recipe sections' keys."""
+
+    def settings(scope: Scope) -> dict[str, Any]:
+        return {name: getattr(scope.run.recipe, name).key() for name in names}
+
+    return settings
+
+
+def previous_gate(scope: Scope) -> str | None:
+    """What stood before a round: the last gate's key, or that of the base's evaluation."""
+    index = round_index(scope)
+    return key_of(scope.run.round(index - 1), "gate") if index else key_of(scope.run.baseline(), "evaluate")
+
+
+def train_inputs(scope: Scope) -> dict[str, Any]:
+    """The examples a round trains on, and the weights it starts from."""
+    run, index = scope.run, round_index(scope)
+    rounds = {*rounds_kept(run.recipe, index), *([0] if run.recipe.mix.base else [])}
+    return {
+        "examples": {str(i): key_of(run.round(i), "filter") for i in sorted(rounds)},
+        "start": run.model_digest(run.starting_generation(index)),
+    }
+
+
+def evaluate_inputs(scope: Scope) -> dict[str, Any]:
+    """What an evaluation rests on: problems, weights, verifiers."""
+    run = scope.run
+    return {
+        "problems": run.facts["problems"]["sha256"],
+        "model": run.model_digest(run.generation(scope.generation)),
+        "verifiers": verifiers(scope),
+    }
+
+
+def sampling_settings(scope: Scope) -> dict[str, Any]:
+    """How held-out problems are asked; `sampling` counts only where it is shared with rounds."""
+    settings = sections("model", "policy", "evaluate")(scope)
+    sampling = scope.run.recipe.sampling
+    return {**settings, "sampling": {"max_tokens": sampling.max_tokens, "stop": sampling.stop}}
+
+
+def finale_files(scope: Scope) -> tuple[str, ...]:
+    """What the finale leaves: metrics, and the rows of base and champion."""
+    measured = sorted({0, scope.run.champion().index})
+    names = [f"generation_{g:03d}_{rows}.parquet" for g in measured for rows in ("samples", "verdicts")]
+    return ("metrics.json", *names)
