@@ -6,9 +6,9 @@ runs in the same interpreter: what it can do with that is answer calls, as it co
 
 from __future__ import annotations
 
+import _socket
 import builtins
 import os
-import socket
 import sys
 import types
 from typing import Any, NamedTuple
@@ -57,13 +57,14 @@ def rehearse() -> None:
     arguments: list[Any] = [1, 2.5, "a", [3, "b"], {"c": (4,)}, None]
     calls: list[Any] = [[n, "call", "f", None, argument] for n, argument in enumerate(arguments)]
     for _ in range(REHEARSALS):
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            channel = Channel(ours.fileno())
-            for message in (given, *calls):
-                channel.send(message)
-            ours.shutdown(socket.SHUT_WR)
-            functions([theirs.fileno()])
+        ours, theirs = _socket.socketpair()
+        channel = Channel(ours.fileno())
+        for message in (given, *calls):
+            channel.send(message)
+        ours.shutdown(_socket.SHUT_WR)
+        functions([theirs.fileno()])
+        ours.close()
+        theirs.close()
     del sys.modules[MODULE]
 
 

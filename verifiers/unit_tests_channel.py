@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +52,9 @@ class Channel:
     def ends(self) -> bool:
         """Say that nothing more will be sent, and wait; whether the other side ends without another word."""
         try:
-            with socket.fromfd(self.descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            import socket  # here, for candidates have no use for it
+
+            with socket.socket(fileno=os.dup(self.descriptor)) as connection:
                 connection.shutdown(socket.SHUT_WR)
             return not self._rest and not os.read(self.descriptor, 1)
         except OSError:

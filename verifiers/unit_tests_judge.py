@@ -12,7 +12,6 @@ import builtins
 import importlib
 import json
 import os
-import socket
 import sys
 import types
 import typing
@@ -42,6 +41,8 @@ def judge(descriptors: list[int]) -> None:
     Each datagram brings the channel to a candidate, and where the tests are others than the last ones, these in a file.
     The answer is JSON: outcome, detail, calls, whether one of them does not stand in the prompt, the program.
     """
+    import socket  # here and not where candidates are forked
+
     control = socket.socket(fileno=descriptors[0])
     tests: Tests | str = "there are no tests"
     while True:

@@ -13,13 +13,13 @@ job and all it started are gone, or `FAILED` and why it could not be started.
 
 from __future__ import annotations
 
+import _socket  # what `socket` is made of: its enumerations would be in the memory of every job
 import gc
 import importlib
 import json
 import os
 import select
 import signal
-import socket
 import struct
 import sys
 from collections.abc import Callable
@@ -31,14 +31,14 @@ KIND, START, END, ENDED, FAILED = b"kind", b"strt", b"end.", b"endd", b"fail"
 JOB_AND_KIND, JOB_AND_SECONDS, CODE_AND_SECONDS = (struct.Struct(f"<4s{f}") for f in ("QI", "Qd", "id"))
 LARGEST_REQUEST = 1 << 16
 MOST_DESCRIPTORS = 8
-_SPACE = socket.CMSG_SPACE(MOST_DESCRIPTORS * struct.calcsize("i"))
+_SPACE = _socket.CMSG_SPACE(MOST_DESCRIPTORS * struct.calcsize("i"))
 FIRST_DESCRIPTOR = 3
 """A job finds its descriptors from here on, in the order in which they were given."""
 
 
 def serve(config: dict[str, Any], status: int, leash: int) -> NoReturn:
     """Start and end jobs until the caller closes its end of the control socket or of the leash."""
-    control = socket.socket(fileno=config["control"])
+    control = _socket.socket(fileno=config["control"])
     os.environ.clear()
     os.environ.update(config["environment"])
     sys.path += config["paths"]
