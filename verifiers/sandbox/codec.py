@@ -34,7 +34,8 @@ _TYPES: dict[str, type] = {
     for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, type(None))
 }
 _NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^]["]++', re.DOTALL)
-_writer = json.encoder.c_make_encoder(  # what JSONEncoder makes anew for every text
+# What JSONEncoder makes anew for every text.
+_writer = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
     None, None, json.encoder.encode_basestring, None, ":", ",", False, False, True
 )
 
