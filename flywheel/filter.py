@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flywheel.diversity import farthest_first, normalised_text, reasoning_path
 from flywheel.plan import conversation
 from flywheel.recipe import FilterSection
-from flywheel.types import Dropped, Example, Outcome, Problem, Sample, Verdict
+from flywheel.types import Dropped, Example, Outcome, PathKind, Problem, Sample, Verdict
 
 REASONS = {
     "wrong": "the answer is not the reference's",
@@ -32,10 +32,12 @@ def filter_samples(
     section: FilterSection,
     *,
     system: str | None,
+    kinds: Mapping[str, PathKind] | None = None,
 ) -> tuple[list[Example], list[Dropped]]:
     """Split samples into examples and dropped ones; each sample is in exactly one of the two.
 
-    `verdicts` is keyed by sample id, `problems` by problem id. Examples keep the order of `samples`.
+    `verdicts` is keyed by sample id, `problems` and `kinds` (what a reasoning path is; equations
+    where it does not say) by problem id. Examples keep the order of `samples`.
     """
     dropped: list[Dropped] = []
 
@@ -55,9 +57,10 @@ def filter_samples(
         if section.drop_always_right and len(group) == judged[problem_id]:
             drop(group, "always_right")
             continue
-        distinct = _first_of_each(group, section)
+        kind = (kinds or {}).get(problem_id, PathKind.EQUATIONS)
+        distinct = _first_of_each(group, section, kind)
         drop((s for s in group if s.id not in {d.id for d in distinct}), "duplicate")
-        chosen = {s.id for s in _within_cap(distinct, section)}
+        chosen = {s.id for s in _within_cap(distinct, section, kind)}
         drop((s for s in distinct if s.id not in chosen), "over_cap")
         kept |= chosen
 
@@ -78,21 +81,21 @@ def _unfit(sample: Sample, verdict: Verdict, section: FilterSection) -> str | No
     return None
 
 
-def _first_of_each(group: Sequence[Sample], section: FilterSection) -> list[Sample]:
+def _first_of_each(group: Sequence[Sample], section: FilterSection, kind: PathKind) -> list[Sample]:
     if section.dedup == "none":
         return list(group)
-    same = reasoning_path if section.dedup == "path" else normalised_text
     seen: dict[str, Sample] = {}
     for sample in group:
-        seen.setdefault(same(sample.completion), sample)
+        text = sample.completion
+        seen.setdefault(reasoning_path(text, kind) if section.dedup == "path" else normalised_text(text), sample)
     return list(seen.values())
 
 
-def _within_cap(group: Sequence[Sample], section: FilterSection) -> list[Sample]:
+def _within_cap(group: Sequence[Sample], section: FilterSection, kind: PathKind) -> list[Sample]:
     if section.select == "shortest":
         return sorted(group, key=lambda s: (s.tokens, s.index))[: section.cap]
     if section.select == "spread":
-        return farthest_first(group, [reasoning_path(s.completion) for s in group], section.cap)
+        return farthest_first(group, [reasoning_path(s.completion, kind) for s in group], section.cap)
     return list(group[: section.cap])
 
 

@@ -48,7 +48,7 @@ TRAIN = Stage(
     work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
-    "evaluate", 1, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
+    "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
     evaluate_inputs, work.evaluate_stage,
 )  # fmt: skip
 GATE = Stage(
@@ -60,7 +60,7 @@ GATE = Stage(
     }, work.gate_stage,
 )  # fmt: skip
 FINALE = Stage(
-    "finale", 1, finale_files, sampling_settings,
+    "finale", 2, finale_files, sampling_settings,
     lambda s: {
         "problems": s.run.facts["problems"]["sha256"],
         "champion": s.run.model_digest(s.run.champion()),
