@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from flywheel.diversity import farthest_first, normalised_text, reasoning_path
+from flywheel.measures.contamination import HeldOut
 from flywheel.plan import conversation
 from flywheel.recipe import FilterSection
 from flywheel.types import Dropped, Example, Outcome, PathKind, Problem, Sample, Verdict
@@ -18,6 +19,7 @@ REASONS = {
     "cut_off": "it ran into the token limit",
     "low_score": "its score is under filter.min_score",
     "too_long": "it is longer than filter.max_tokens",
+    "contaminated": "it carries the text of a held-out or out-of-distribution problem",
     "always_right": "all samples of its problem were right",
     "duplicate": "another sample of its problem takes the same path",
     "over_cap": "its problem has filter.cap examples",
@@ -33,11 +35,13 @@ def filter_samples(
     *,
     system: str | None,
     kinds: Mapping[str, PathKind] | None = None,
+    held_out: HeldOut | None = None,
 ) -> tuple[list[Example], list[Dropped]]:
     """Split samples into examples and dropped ones; each sample is in exactly one of the two.
 
     `verdicts` is keyed by sample id, `problems` and `kinds` (what a reasoning path is; equations
-    where it does not say) by problem id. Examples keep the order of `samples`.
+    where it does not say) by problem id. What carries the text of `held_out` is refused. Examples keep the order of
+    `samples`.
     """
     dropped: list[Dropped] = []
 
@@ -49,6 +53,8 @@ def filter_samples(
     for sample in samples:
         if reason := _unfit(sample, verdicts[sample.id], section):
             drop([sample], reason)
+        elif held_out and held_out.carried(problems[sample.problem_id], sample.completion):
+            drop([sample], "contaminated")
         else:
             right[sample.problem_id].append(sample)
 

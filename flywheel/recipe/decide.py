@@ -27,7 +27,7 @@ class EvaluateSection(Section):
     balance_target: Count = 8
     """Distinct right answers a problem that are enough (n* of B-STaR's balance score)."""
     text_samples: Annotated[int, Field(ge=100)] = 20_000
-    """Completions that self-BLEU, distinct-n, repetition and layouts read, at most: those of problems drawn at random."""
+    """Completions that self-BLEU, distinct-n, repetition and layouts read, at most; beyond, problems are drawn."""
 
 
 class GateSection(Section):

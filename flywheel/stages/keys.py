@@ -61,7 +61,7 @@ def train_inputs(scope: Scope) -> dict[str, Any]:
 
 
 def evaluate_inputs(scope: Scope) -> dict[str, Any]:
-    """What an evaluation rests on: problems, weights, verifiers; of a candidate also its round, and who it is compared to."""
+    """What an evaluation rests on: problems, weights, verifiers; a candidate's also on its round and on its rivals."""
     run = scope.run
     inputs = {
         "problems": run.facts["problems"]["sha256"],
@@ -75,7 +75,7 @@ def evaluate_inputs(scope: Scope) -> dict[str, Any]:
 
 
 def compared_with(scope: Scope) -> dict[str, Generation]:
-    """Whom a round's candidate is compared to: the base, the champion it wants to replace, the one evaluated before it."""
+    """A candidate's rivals: the base, the champion that it wants to replace, the generation evaluated before it."""
     run, index = scope.run, round_index(scope)
     lineage = [g for g in run.generations() if g.index <= index]
     previous = [g for g in lineage if key_of(evaluation_of(run, g), "evaluate")][-1]

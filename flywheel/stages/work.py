@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from flywheel import store
@@ -12,11 +13,12 @@ from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
 from flywheel.gate import decide
+from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import rounds_kept, training_set
 from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
-from flywheel.run import Scope
+from flywheel.run import Run, Scope
 from flywheel.stages.keys import evaluation_of, round_index, verifiers
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.train import check, train
@@ -70,8 +72,21 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
     asked = {s.problem_id for s in samples}
     kinds = run.path_kinds(p for p in run.problems if p.id in asked)
+    held_out = None
+    if run.recipe.filter.contamination:
+        held_out = HeldOut(
+            run.problems,
+            share=run.recipe.filter.contamination_share,
+            template_share=run.recipe.problems.template_share,
+        )
     examples, dropped = filter_samples(
-        samples, verdicts, run.problem_by_id, run.recipe.filter, system=run.recipe.model.system, kinds=kinds
+        samples,
+        verdicts,
+        run.problem_by_id,
+        run.recipe.filter,
+        system=run.recipe.model.system,
+        kinds=kinds,
+        held_out=held_out,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
@@ -80,7 +95,17 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
         "problems": len({e.problem_id for e in examples}),
         "distinct_paths": distinct_paths(samples, verdicts, kinds),
         "dropped": dict(sorted(Counter(d.reason for d in dropped).items())),
+        "contamination": held_out and _contamination(run, held_out, samples, dropped),
     }
+
+
+def _contamination(
+    run: Run, held_out: HeldOut, samples: Sequence[Sample], dropped: Sequence[Dropped]
+) -> dict[str, Any]:
+    """How many examples were refused for what they carry, and of which sets."""
+    refused = {d.sample_id for d in dropped if d.reason == "contaminated"}
+    found = [held_out.carried(run.problem_by_id[s.problem_id], s.completion) for s in samples if s.id in refused]
+    return {"refused": len(refused), "by": dict(sorted(Counter(str(name) for name in found).items()))}
 
 
 def train_stage(scope: Scope, key: str) -> dict[str, Any]:
