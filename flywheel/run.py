@@ -270,8 +270,10 @@ def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
     def of_set(measured: dict[str, Any] | None) -> dict[str, Any] | None:
         return measured and {k: v for k, v in measured.items() if k not in ("counts", "paths", "rarefied")}
 
-    sets = {name: of_set(metrics[name]) for name in ("dev", "round") if name in metrics}
-    return metrics | sets | {"ood": {label: of_set(m) for label, m in metrics.get("ood", {}).items()}}
+    if not metrics:
+        return metrics  # trained, but not evaluated yet
+    ood = {label: of_set(m) for label, m in metrics["ood"].items()}
+    return {**metrics, "dev": of_set(metrics["dev"]), "ood": ood, "round": of_set(metrics.get("round"))}
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:
