@@ -146,7 +146,7 @@ class Run(RunView, AbstractContextManager["Run"]):
 
     def path_kinds(self, problems: Iterable[Problem]) -> dict[str, PathKind]:
         """What a reasoning path is, by problem id: its verifier says so."""
-        return {p.id: self.traits(p.id).paths for p in problems}
+        return {p.id: self.traits(p.id).path_kind for p in problems}
 
     def judged_afterwards(self, problem_id: str) -> bool:
         """Whether a problem's verifier waits until sampling has ended: for whole groups, or for the engine's memory."""
