@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flywheel.diversity import distinct_paths
+from flywheel.diversity import distinct_paths, reasoning_path
 from flywheel.fingerprint import derive_seed
 from flywheel.recipe import EvaluateSection
 from flywheel.types import Outcome, Sample, Verdict
@@ -68,6 +69,9 @@ def measure(
         "n_samples": len(samples),
         "correct": sum(c for _, c in counts.values()),
         "solved": sum(c > 0 for _, c in counts.values()),
+        "counts": {p: list(counts[p]) for p in sorted(counts)},
+        "rarefied": _rarefied(samples, verdicts),
+        "rarefied_at": 2,
         "distinct_paths": distinct_paths(samples, verdicts),
         "pass_at": pass_at,
         "intervals": intervals,
@@ -75,6 +79,19 @@ def measure(
         "mean_tokens": tokens / len(samples) if samples else 0.0,
         "cut_off_share": sum(s.finish_reason == "length" for s in samples) / len(samples) if samples else 0.0,
         "errors": sum(verdicts[s.id].outcome == Outcome.ERROR for s in samples),
+    }
+
+
+def _rarefied(samples: Sequence[Sample], verdicts: Mapping[str, Verdict]) -> dict[str, float]:
+    """Distinct paths expected among two right answers, by problem with two or more (Hurlbert 1971)."""
+    paths: dict[str, Counter[str]] = {}
+    for s in samples:
+        if verdicts[s.id].outcome == Outcome.CORRECT:
+            paths.setdefault(s.problem_id, Counter())[reasoning_path(s.completion)] += 1
+    return {
+        p: 2.0 - sum(t * (t - 1) for t in taken.values()) / (right * (right - 1))
+        for p, taken in sorted(paths.items())
+        if (right := taken.total()) > 1
     }
 
 
