@@ -29,10 +29,10 @@ from typing import Any
 
 from flywheel import store
 from flywheel.console import Console
-from flywheel.evaluate import paired_difference
-from flywheel.gate import counts, path_variety
+from flywheel.gate import path_variety
 from flywheel.lineage import redo
 from flywheel.loop import Do, spin
+from flywheel.measures.passk import counts_in, paired_difference
 from flywheel.plan import conversation
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, load_recipe
@@ -159,7 +159,7 @@ def compare(a: Run, b: Run) -> dict[str, Any]:
     sets = [store.read_json(r.directory / "final/metrics.json")["test"]["champion"] for r in (a, b)]
     evaluate = a.recipe.evaluate
     return {
-        str(k): paired_difference(counts(sets[0]), counts(sets[1]), k, evaluate, seed=a.recipe.seed)
+        str(k): paired_difference(counts_in(sets[0]), counts_in(sets[1]), k, evaluate, seed=a.recipe.seed)
         for k in (1, evaluate.samples)
     }
 

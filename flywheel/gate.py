@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flywheel.evaluate import Counts, paired_difference
 from flywheel.intervals import rate_ratio, ratio_of_means, share_interval
+from flywheel.measures.passk import counts_in, paired_difference
 from flywheel.recipe import EvaluateSection, GateSection
 
 Metrics = Mapping[str, Any]
@@ -188,7 +188,7 @@ _LINES: dict[str, Callable[[_Measured], Iterator[Check]]] = {
 
 def _difference(m: _Measured, name: str, label: str, k: int, other: Metrics, against: str, margin: float) -> Check:
     ours, theirs = (side["dev"] if label == "dev" else side["ood"][label] for side in (m.candidate, other))
-    d = paired_difference(counts(ours), counts(theirs), k, m.evaluate, seed=m.seed)
+    d = paired_difference(counts_in(ours), counts_in(theirs), k, m.evaluate, seed=m.seed)
     line = _Line(name, f"{label} pass@{k}", against, "difference", -margin)
     return line.judged(ours["pass_at"][str(k)], theirs["pass_at"][str(k)], d["value"], (d["low"], d["high"]))
 
@@ -203,11 +203,6 @@ def _share(m: _Measured, name: str, what: str, key: str) -> Check:
         against, limit = "base", share_interval(theirs, m.base["dev"]["n_samples"], m.evaluate.confidence)[1]
     interval = share_interval(ours, m.candidate["dev"]["n_samples"], m.evaluate.confidence)
     return _Line(name, what, against, "share", limit).judged(ours, theirs, ours, interval)
-
-
-def counts(metrics_of_set: Metrics) -> Counts:
-    """Judged and correct completions by problem, as `metrics.json` has them."""
-    return {problem: (n, c) for problem, (n, c) in metrics_of_set["counts"].items()}
 
 
 def _mean(values: Mapping[str, float]) -> float:

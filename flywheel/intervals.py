@@ -13,6 +13,9 @@ from flywheel.recipe import EvaluateSection
 
 Interval = tuple[float, float]
 
+CEILING = 1000.0
+"""What a ratio counts as where a bootstrap draw has nothing below the line: JSON knows no infinity."""
+
 
 def ratio_of_means(
     a: Mapping[str, float], b: Mapping[str, float], problems: Sequence[str], section: EvaluateSection, *, seed: int
@@ -34,11 +37,11 @@ def ratio_of_means(
         drawn = generator.integers(0, len(problems), (min(at_once, section.resamples - start), len(problems)))
         with np.errstate(divide="ignore", invalid="ignore"):
             above, below = (v[drawn].sum(axis=1) / t[drawn].sum(axis=1) for v, t in zip(values, there, strict=True))
-            ratios.append(above / below)
+            ratios.append(np.minimum(above / below, CEILING))
     found = np.concatenate(ratios)
     found = found[~np.isnan(found)]  # draws without a problem that one side has say nothing about it
     tail = (1.0 - section.confidence) / 2.0
-    low, high = np.quantile(found, [tail, 1.0 - tail], method="nearest")  # between two infinities nothing can be drawn
+    low, high = np.quantile(found, [tail, 1.0 - tail])
     return float(np.mean(list(a.values())) / np.mean(list(b.values()))), (float(low), float(high))
 
 

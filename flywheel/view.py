@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -56,9 +56,14 @@ class Scope:
         return f"round {self.round}" + ("" if self.alpha is None else f" · mixture {self.alpha:g}")
 
     @property
+    def whole(self) -> Scope:
+        """The round that a mixture belongs to; any other scope is itself."""
+        return replace(self, alpha=None)
+
+    @property
     def recipe(self) -> Recipe:
         """The run's recipe, with what the round's plan changed after a rejection."""
-        plan = self.folder / "plan.json"
+        plan = self.whole.folder / "plan.json"
         changes = store.read_json(plan).get("changes", []) if plan.is_file() else []
         return applied(self.run.recipe, changes)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.evaluate import pass_at_k
 from flywheel.gate import MIN_PROBLEMS, decide, path_variety
+from flywheel.measures.passk import pass_at_k
 from flywheel.recipe import EvaluateSection, GateSection
 
 EVALUATE = EvaluateSection(samples=8, resamples=1000)

@@ -53,3 +53,9 @@ def test_ratio_of_means_is_the_ratio_and_the_same_each_time():
 def test_a_ratio_to_nothing_is_refused(a, b):
     with pytest.raises(ValueError, match="ratio of means"):
         ratio_of_means(a, b, ["x"], SECTION, seed=0)
+
+
+def test_a_draw_with_nothing_below_the_line_stays_finite():
+    """Half of the draws from two problems miss the one in which `b` is above 0."""
+    _, (low, high) = ratio_of_means({"x": 1.0, "y": 1.0}, {"x": 0.0, "y": 0.5}, ["x", "y"], SECTION, seed=0)
+    assert 2.0 <= low < high <= 1000.0
