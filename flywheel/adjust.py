@@ -53,7 +53,7 @@ def applied(recipe: Recipe, changes: Sequence[Mapping[str, Any]]) -> Recipe:
 def _changes(recipe: Recipe, rejected: Sequence[RoundRecord]) -> Iterator[Change]:
     last, times = rejected[-1], len(rejected)
     failed = set(last.failed)
-    because = f"round {last.index} was rejected ({', '.join(last.failed)})"
+    because = f"round {last.index} was rejected ({', '.join(last.failed) or 'it could not be judged'})"
     train, narrower = recipe.train, bool(failed & NARROWER)
 
     yield _change(

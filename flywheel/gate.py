@@ -34,7 +34,7 @@ class Check:
 
     `kind` says what `value` is: a `difference` of rates (candidate minus reference), a `ratio` (candidate over
     reference), both of which fail below the limit, or a `share`, which fails above it. `passed` is None,
-    and `note` says why, where nothing could be judged; such a check stops nobody.
+    and `note` says why, where nothing could be judged.
     """
 
     line: str
@@ -77,12 +77,12 @@ def decide(
     """Accept a candidate that is not worse than the champion and not narrower than the base.
 
     Each argument is the content of a `metrics.json`; the same problems were asked of all three. Reasons
-    are the failed checks of a rejected candidate, and all checks of an accepted one. Raises ValueError
-    where no problem has judged completions from both sides of a pass@k.
+    are the failed checks of a rejected candidate, and all checks of an accepted one. What could not be
+    judged rejects nobody, but for dev pass@1: without it there is nothing to accept.
     """
     measured = _Measured(candidate, champion, base, gate, evaluate, seed)
     checks = [check for line, judge in _LINES.items() if line in gate.lines for check in judge(measured)]
-    failed = [check.words for check in checks if check.passed is False]
+    failed = [c.words for c in checks if c.passed is False or (c.passed is None and c.line == "pass_1")]
     if not gate.enabled:
         missed = (
             f"it would have rejected this one: {'; '.join(failed)}" if failed else "it would have accepted this one"
@@ -188,8 +188,11 @@ _LINES: dict[str, Callable[[_Measured], Iterator[Check]]] = {
 
 def _difference(m: _Measured, name: str, label: str, k: int, other: Metrics, against: str, margin: float) -> Check:
     ours, theirs = (side["dev"] if label == "dev" else side["ood"][label] for side in (m.candidate, other))
-    d = paired_difference(counts_in(ours), counts_in(theirs), k, m.evaluate, seed=m.seed)
     line = _Line(name, f"{label} pass@{k}", against, "difference", -margin)
+    try:
+        d = paired_difference(counts_in(ours), counts_in(theirs), k, m.evaluate, seed=m.seed)
+    except ValueError as error:  # verifier errors left no problem with k judged completions on both sides
+        return line.not_judged(str(error))
     return line.judged(ours["pass_at"][str(k)], theirs["pass_at"][str(k)], d["value"], (d["low"], d["high"]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from statistics import mean
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ def measured(counts, *, variety=0.75, density=0.5, cut_off=0.0, missing_end=0.0,
         "n_samples": n,
         "tokens": n * 20,
         "counts": {p: list(pair) for p, pair in counts.items()},
-        "pass_at": {str(k): sum(pass_at_k(*c, k) for c in counts.values()) / len(counts) for k in (1, 8)},
+        "pass_at": {str(k): mean([pass_at_k(*c, k) for c in counts.values() if c[0] >= k] or [0]) for k in (1, 8)},
         "rarefied": {p: 1.0 + variety for p, (_, right) in counts.items() if right > 1},
         "rarefied_at": 2,
         "markers": {"density": density},
@@ -137,6 +138,18 @@ def test_what_was_not_measured_is_not_judged(missing):
     decision = gate(candidate, dev(OLD), dev(OLD))
     assert decision.accepted
     assert len(unjudged(decision)) == (1 if missing == "markers" else 2), "the base of these tests has few markers"
+
+
+def test_pass_k_that_errors_leave_unjudged_rejects_nobody_and_pass_1_does():
+    torn = {f"p{i}": (7, 4) for i in range(20)}  # one verifier error a problem
+    decision = gate(dev(torn), dev(torn), dev(torn))
+    assert decision.accepted
+    assert unjudged(decision)["pass_k"] == "no problem has 8 judged completions from both generations"
+    nobody = dev(torn)
+    nobody["dev"]["counts"] = {}
+    decision = gate(nobody, dev(torn), dev(torn))
+    assert not decision.accepted
+    assert decision.reasons == ["dev pass@1: not judged, no problem has 1 judged completions from both generations"]
 
 
 def test_few_solved_problems_say_nothing_about_paths():
