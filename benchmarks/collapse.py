@@ -41,7 +41,7 @@ from flywheel.stages import Stage, run_stage
 from flywheel.types import Example, Outcome, Sample, Verdict
 
 SETTINGS = {
-    "demo": ["problems.count=280", "problems.dev=80", "problems.test=80", "stop.target_pass_1=none"],
+    "demo": ["problems.count=200", "problems.dev=64", "problems.test=48", "stop.target_pass_1=none"],
     "toy": ["problems.count=160", "problems.dev=60", "problems.test=40", "policy.toy.skill=0.5", "policy.toy.gain=1.0"],
 }
 ARMS = {"on": [], "off": ["gate.enabled=false"], "repair": ['gate.repair="interpolate"']}

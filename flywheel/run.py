@@ -242,22 +242,6 @@ class Run(RunView, AbstractContextManager["Run"]):
             self._pool = VerifierPool(self.recipe.verify)
         return self._pool
 
-    def delete_unneeded_weights(self) -> None:
-        """Delete the mixtures that were not taken, and rejected candidates if `gate.delete_rejected` says so.
-
-        Any call makes up for one that a kill cut short; whatever is gone can be made anew by `flywheel redo`.
-        """
-        for scope in self.rounds():
-            if "gate" not in scope.manifest.entries():
-                continue
-            generation = self.generation(scope.generation)
-            for mixture in sorted(scope.folder.glob("repair/*/model")):
-                if mixture != self.directory / generation.path:
-                    store.remove(mixture)
-            replaced = generation.status == "rejected" or generation.alpha is not None
-            if replaced and self.recipe.gate.delete_rejected:
-                store.remove(scope.folder / "model")
-
     # -- going back --------------------------------------------------------------------------------
 
     def save_generations(self) -> None:

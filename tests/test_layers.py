@@ -27,7 +27,7 @@ LAYERS: list[list[str]] = [
     ["gate", "repair"],
     ["view"],
     ["run"],
-    ["train", "collect"],
+    ["train", "collect", "retention"],
     ["stages"],
     ["loop", "lineage"],
     ["report"],
