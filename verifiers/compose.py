@@ -78,8 +78,8 @@ class _Composition:
         self.exclusive = any(getattr(v, "exclusive", False) for v in self._verifiers)
         waits = any(getattr(v, "deadline_outcome", "timeout") == "error" for v in self._verifiers)
         self.deadline_outcome = "error" if waits else "timeout"
-        kinds = [str(getattr(v, "paths", "equations")) for v in self._verifiers]
-        self.paths = next((kind for kind in kinds if kind != "equations"), "equations")
+        kinds = [str(getattr(v, "path_kind", "equations")) for v in self._verifiers]
+        self.path_kind = next((kind for kind in kinds if kind != "equations"), "equations")
         if any(callable(getattr(v, "verify_batch", None)) for v in self._verifiers):
             self.verify_batch = self._batch
             self.batch_size = min(int(getattr(v, "batch_size", 32)) for v in self._verifiers)
@@ -101,6 +101,11 @@ class _Composition:
     def uses_network(self) -> bool:
         """Whether any part asks a server."""
         return any(bool(getattr(v, "uses_network", False)) for v in self._verifiers)
+
+    @property
+    def unsure_is_error(self) -> bool:
+        """Whether any part says ERROR where its model is unsure."""
+        return any(bool(getattr(v, "unsure_is_error", False)) for v in self._verifiers)
 
     def identity(self) -> dict[str, Any]:
         """The identities of all parts, in order."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flywheel import PluginError, Problem, Sample
-from flywheel.plugins import make_verifier, traits, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.plugins import make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
 
@@ -184,6 +185,7 @@ def test_traits_follow_the_parts(file: Path) -> None:
     assert of(plain, part(file, "a", "Exclusive")).exclusive
     assert of(plain, {"verifier": "majority"}).group
     assert of(plain).deadline_outcome == "timeout"
+    assert of(plain).path_kind == "equations" and of(plain, {"verifier": "proof"}).path_kind == "text"
     assert of(plain, part(file, "a", "Waiting")).deadline_outcome == "error"
     nested = {"verifier": "any_of", "options": {"parts": [plain, {"verifier": "majority"}]}}
     assert of(plain, nested).group
