@@ -99,13 +99,18 @@ def stage_task(stage: Stage, scope: Scope) -> Task[[], dict[str, Any]]:
         work,
         name=stage.name,
         task_run_name=task_name(stage.name, scope),
-        tags={"gpu"} if stage.name in GPU_STAGES else None,  # for each tag a task asks the server for its limit
+        tags={"gpu"} if needs_gpu(stage, scope) else None,  # for each tag a task asks the server for its limit
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(RETRY_DELAYS),
         retry_delay_seconds=RETRY_DELAYS,
         retry_condition_fn=worth_retrying,
     )
+
+
+def needs_gpu(stage: Stage, scope: Scope) -> bool:
+    """Whether a stage may load weights; the gate does where it tries mixtures before it rejects."""
+    return stage.name in GPU_STAGES or (stage.name == "gate" and scope.run.recipe.gate.repair != "none")
 
 
 def task_name(stage: str, scope: Scope) -> str:

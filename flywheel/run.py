@@ -39,7 +39,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         self.reporter = reporter
         self._lock = store.Lock(directory)
         self._policy: Policy | None = None
-        self._policy_of: int | None = None
+        self._policy_of: str | None = None
         self._pool: VerifierPool | None = None
         self._traits: dict[str, plugins.Traits] = {}
         self.backlog: dict[Path, Any] = {}
@@ -200,7 +200,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         """
         from flywheel.policy.host import open_policy
 
-        if self._policy is not None and self._policy_of == generation.index:
+        if self._policy is not None and self._policy_of == generation.path:
             return self._policy
         self.release_policy()
         self._policy = open_policy(
@@ -212,7 +212,7 @@ class Run(RunView, AbstractContextManager["Run"]):
             log=self.directory / "logs" / f"engine-{generation.index:03d}.log",
             pid_dir=self.directory / "pids",
         )
-        self._policy_of = generation.index
+        self._policy_of = generation.path
         loaded = getattr(self._policy, "digest", None)
         if loaded is not None and loaded != self.model_digest(generation):
             self.release_policy()

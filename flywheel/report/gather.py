@@ -131,7 +131,9 @@ def funnel(infos: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_in_words(check: dict[str, Any]) -> str:
-    """One comparison of the gate as a sentence."""
+    """One comparison of the gate as a sentence; runs from before it kept them have their figures only."""
+    if "words" in check:
+        return str(check["words"])
     points = f"{check['value'] * 100:+.1f} points [{check['low'] * 100:+.1f}, {check['high'] * 100:+.1f}]"
     allowed = "no fall" if not check["margin"] else f"a fall of {check['margin'] * 100:g} points"
     verdict = "passed" if check["passed"] else "failed, worse beyond its interval"
@@ -157,7 +159,7 @@ def ood_rows(run: RunView) -> list[dict[str, Any]]:
 def shown_samples(run: RunView) -> dict[str, Any] | None:
     """A few right and wrong completions of the champion on dev problems, the first ones by position."""
     champion = run.champion()
-    scope = run.baseline() if champion.index == 0 else run.round(champion.index - 1)
+    scope = run.evaluation_of(champion)
     if "evaluate" not in scope.manifest.entries():
         return None
     samples = store.read_rows(scope.folder / "dev_samples.parquet", Sample)

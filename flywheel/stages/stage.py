@@ -11,6 +11,7 @@ from typing import Any
 from flywheel import store
 from flywheel.errors import RunError
 from flywheel.recipe import differing_fields
+from flywheel.retention import delete_unneeded_weights
 from flywheel.run import Scope
 
 
@@ -88,6 +89,7 @@ def _tell(stage: Stage, scope: Scope, state: str, info: dict[str, Any]) -> None:
     run.reporter.stage(stage.name, scope.round, state, info)
     if stage.name == "gate" or (stage.name == "evaluate" and scope.phase == "base"):
         run.save_generations()
+        delete_unneeded_weights(run)
         for row in run.generation_rows():
             # A run that goes on never comes back to the rounds it has decided: their rows follow the base's.
             if row["generation"] == scope.generation or (scope.phase == "base" and row["status"] != "candidate"):
