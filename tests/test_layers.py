@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A module may import modules of earlier lines, and of its own line.
 LAYERS: list[list[str]] = [
-    ["types", "errors", "fingerprint", "figures", "progress", "guard", "prefect_env"],
+    ["types", "errors", "fingerprint", "figures", "progress", "guard_process", "guard", "prefect_env"],
     ["recipe", "scaffold"],
     ["prompts"],
-    ["near_copies", "problem_sources", "prompt_files", "demands", "problems", "store", "plugins"],
+    ["near_copies", "problem_sources", "prompt_files", "problems", "store", "plugins", "identity", "judgements"],
+    ["demands"],
     ["policy", "training", "models", "samplers"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
-    ["observe", "check", "trl_reward", "verify_file"],
+    ["observe", "check_inputs", "check_bench", "check", "trl_reward", "verify_places", "verify_rows", "verify_file"],
     ["diversity"],
     ["plan", "waves", "sweep", "sample", "filter", "mix", "evaluate"],
     ["gate"],
