@@ -22,6 +22,7 @@ from flywheel.types import Example, Sample, Verdict
 SMALL = [
     *["problems.count=44", "problems.dev=8", "problems.test=0", "verify.workers=1", "evaluate.samples=1"],
     *["policy.toy.skill=0.4", "stop.max_rounds=2", "gate.enabled=false", "evaluate.resamples=100"],
+    "sampling.chunk_problems=9",
 ]
 EXACT = ["verify.verifier=exact", 'verify.options={pattern = "is (-?[0-9]+)$"}']
 ADAPTIVE = ["sampling.budget.mode=adaptive", "sampling.k=8", "filter.cap=2"]
@@ -136,7 +137,7 @@ class Stops(Silent):
 
 @pytest.mark.parametrize(
     ("label", "at"),
-    [("round 0 · sweep", 1), *[("round 0 · sample", n) for n in (3, 16, 24)], ("round 1 · sample", 13)],
+    [("round 0 · sweep", 1), *[("round 0 · sample", n) for n in (3, 9, 15)], ("round 1 · sample", 8)],
 )
 def test_a_run_that_was_killed_in_the_middle_of_a_wave_ends_as_the_other(everything, tmp_path, label, at) -> None:
     recipe = a_recipe(*ADAPTIVE, *HINTS, *SWEEP, TEACHER)
