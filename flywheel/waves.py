@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flywheel.diversity import reasoning_path
 from flywheel.plan import MASTERED, Budget, Plan, Source
-from flywheel.types import Origin, Outcome, Sample, Verdict
+from flywheel.types import Origin, Outcome, PathKind, Sample, Verdict
 
 COHORT = 512
 """Problems that a cohort has at least: a smaller wave would leave an engine's batch half empty."""
@@ -60,10 +60,11 @@ class Tally:
 
 
 class Ledger:
-    """The tallies of a round while it is sampled."""
+    """The tallies of a round while it is sampled. `kind_of` tells of a problem's id what its paths are."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind_of: Callable[[str], PathKind] = lambda problem_id: PathKind.EQUATIONS) -> None:
         self._tallies: dict[str, Tally] = defaultdict(Tally)
+        self._kind_of = kind_of
 
     def of(self, problem_id: str) -> Tally:
         """A problem's tally so far."""
@@ -86,7 +87,7 @@ class Ledger:
                 tally.right += 1
                 if sample.finish_reason != "length":
                     tally.usable += 1
-                    tally.paths.add(reasoning_path(sample.completion))
+                    tally.paths.add(reasoning_path(sample.completion, self._kind_of(sample.problem_id)))
 
 
 def legs(plan: Plan) -> list[Leg]:

@@ -1,29 +1,11 @@
-"""The balance score, and the table a temperature is chosen from."""
+"""The table a temperature is chosen from."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flywheel.sweep import balance_score, balance_table
-from flywheel.types import Sample, Verdict
-
-
-@pytest.mark.parametrize(
-    ("distinct", "selected", "wanted", "score"),
-    [(8, 8, 8, 1.0), (4, 8, 8, 0.25), (8, 16, 8, 0.5), (16, 16, 8, 1.0), (0, 0, 8, 0.0), (1, 1, 8, 0.125)],
-)
-def test_the_score_of_the_paper(distinct, selected, wanted, score):
-    assert balance_score(distinct, selected, wanted) == score
-
-
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 20))
-def test_the_score_lies_in_the_unit_interval_and_repeats_cost(distinct, repeats, wanted):
-    selected = distinct + repeats
-    score = balance_score(distinct, selected, wanted)
-    assert 0.0 <= score <= 1.0
-    assert balance_score(distinct, selected + 1, wanted) <= score
+from flywheel.sweep import balance_table
+from flywheel.types import PathKind, Sample, Verdict
 
 
 def test_the_table_has_one_row_a_temperature_and_unjudged_completions_are_in_none():
@@ -39,3 +21,12 @@ def test_the_table_has_one_row_a_temperature_and_unjudged_completions_are_in_non
     assert (high["balance"], high["problems"]) == (1.0, 1)
     assert balance_table(samples, verdicts, wanted=2, min_score=1.1)[0]["balance"] == 0.0
     assert balance_table([], {}, wanted=2, min_score=0.0) == []
+
+
+def test_paths_are_what_the_verifier_says():
+    texts = ["def f():\n    return 1  # one", "def f():\n    return 1"]
+    samples = [Sample(str(i), "p", 0, 0, i, text, "stop", 4, 1.0, "", "policy") for i, text in enumerate(texts)]
+    verdicts = {str(i): Verdict(str(i), "p", "correct", 1.0, None, "", "", "", "") for i in range(2)}
+    [as_words] = balance_table(samples, verdicts, wanted=2, min_score=0.0)
+    [as_code] = balance_table(samples, verdicts, wanted=2, min_score=0.0, kinds={"p": PathKind.CODE})
+    assert (as_words["distinct"], as_code["distinct"]) == (2.0, 1.0)
