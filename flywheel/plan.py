@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flywheel.fingerprint import rng
 from flywheel.prompts import PLAIN, Shot, conversation, few_shot_blocks
 from flywheel.recipe import Recipe, SamplerSection
-from flywheel.types import Origin, Outcome, Problem, Sample, Verdict
+from flywheel.standing import MASTERED, UNSOLVED
+from flywheel.types import Origin, Problem
 
-__all__ = [
-    "Budget",
-    "Hints",
-    "Plan",
-    "Source",
-    "conversation",
-    "plan_evaluation",
-    "plan_round",
-    "plan_sweep",
-    "standing",
-]
-
-MASTERED, SOLVED, UNSOLVED = "mastered", "solved", "unsolved"
+__all__ = ["Budget", "Hints", "Plan", "Source", "conversation", "plan_evaluation", "plan_round", "plan_sweep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +123,7 @@ def plan_round(
 
     Train problems come in an order drawn from the run's seed and the round, so that a round with fewer
     than all of them sees others than the last one did. `lineage` are the base and the accepted generations
-    so far, the current one last; `standing` is that of `standing`, `sweep` the table of `flywheel.sweep`,
+    so far, the current one last; `standing` is that of `flywheel.standing`, `sweep` the table of `flywheel.sweep`,
     `examples` what few-shot blocks are drawn from.
     """
     sampling = recipe.sampling
@@ -219,33 +208,6 @@ def plan_sweep(recipe: Recipe, round_index: int, generation: int, problems: Sequ
         variants=[PLAIN],
         temperatures=list(sweep.temperatures),
     )
-
-
-def standing(rounds: Iterable[tuple[Sequence[Sample], Mapping[str, Verdict]]]) -> dict[str, str]:
-    """Problem id → what earlier rounds came to: `mastered`, `solved` or `unsolved`.
-
-    `rounds` are samples and verdicts, oldest first. Mastered: the policy was always right in the last round
-    that asked the problem. Solved: something unhinted was right in some round. A completion that could not
-    be judged counts as not asked.
-    """
-    found: dict[str, str] = {}
-    for samples, verdicts in rounds:
-        own: dict[str, bool] = {}
-        for sample in samples:
-            outcome = verdicts[sample.id].outcome
-            if outcome == Outcome.ERROR or sample.origin == Origin.HINTED:
-                continue
-            right = outcome == Outcome.CORRECT
-            if found.setdefault(sample.problem_id, UNSOLVED) == UNSOLVED and right:
-                found[sample.problem_id] = SOLVED
-            if sample.origin == Origin.POLICY:
-                own[sample.problem_id] = own.get(sample.problem_id, True) and right
-        for problem_id, always in own.items():
-            if always:
-                found[problem_id] = MASTERED
-            elif found[problem_id] == MASTERED:
-                found[problem_id] = SOLVED
-    return found
 
 
 def _of_round(values: float | Sequence[float], round_index: int) -> float:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flywheel.diversity import reasoning_path
-from flywheel.plan import MASTERED, Budget, Plan, Source
+from flywheel.plan import Budget, Plan, Source
+from flywheel.standing import MASTERED
 from flywheel.types import Origin, Outcome, PathKind, Sample, Verdict
 
 COHORT = 512

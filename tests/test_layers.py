@@ -23,7 +23,7 @@ LAYERS: list[list[str]] = [
     ["policy", "training", "models", "samplers"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
     ["observe", "check_inputs", "check_bench", "check", "trl_reward", "verify_places", "verify_rows", "verify_file"],
-    ["programs", "diversity", "measures"],
+    ["programs", "diversity", "measures", "standing"],
     ["plan", "waves", "sweep", "sample", "filter", "mix", "evaluate"],
     ["gate"],
     ["view"],

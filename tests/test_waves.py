@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.plan import Budget, Hints, Plan, Source
-from flywheel.types import Origin, Sample, Verdict
+from flywheel.types import Origin, PathKind, Sample, Verdict
 from flywheel.waves import COHORT, Ledger, Leg, Tally, cohorts, legs, more, needs_verdicts, next_wave, saving, wanted
 
 
@@ -164,3 +164,13 @@ def test_the_saving_is_told_against_k_of_the_same_problem():
 
 def test_a_leg_is_one_source():
     assert legs(a_plan()) == [Leg(Source(8, generation=0))]
+
+
+def test_paths_are_what_the_verifier_says():
+    texts = ["def f():\n    return 1  # one", "def f():\n    return 1"]
+    samples = [Sample(str(i), "p", 0, 0, i, text, "stop", 4, 1.0, "", "policy") for i, text in enumerate(texts)]
+    verdicts = {str(i): Verdict(str(i), "p", "correct", 1.0, None, "", "", "", "") for i in range(2)}
+    for kind, found in ((PathKind.TEXT, 2), (PathKind.CODE, 1)):
+        ledger = Ledger(lambda problem_id, kind=kind: kind)
+        ledger.enter(samples, verdicts)
+        assert (ledger.of("p").found("paths"), ledger.of("p").found("right")) == (found, 2)

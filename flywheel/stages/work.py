@@ -18,11 +18,12 @@ from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import rounds_kept, training_set
 from flywheel.models import model_digest
-from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep, standing
+from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
 from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
 from flywheel.stages.keys import evaluation_of, round_index, verifiers
 from flywheel.stages.metrics import held_out_metrics
+from flywheel.standing import standing
 from flywheel.sweep import balance_table
 from flywheel.train import check, train
 from flywheel.types import Dropped, Example, Origin, Outcome, Sample, Split, Verdict
