@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
 from flywheel.types import Outcome, Sample, Verdict
 
-T = TypeVar("T")
-
+_WORDS = r"(?:[^\s\d.+*/^()=%-]|\.(?!\d))"
 _TOKEN = re.compile(
-    r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL
+    r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)"
+    # Whatever stands between two arithmetic runs is one token: a long text has few of those.
+    rf"|(?P<other>{_WORDS}(?:{_WORDS}|\s)*+|.|\n)",
+    re.DOTALL,
 )
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
 _WORDED = (
@@ -29,6 +29,8 @@ def equations(text: str) -> tuple[str, ...]:
     `×`, `\\times`, `x` between digits and typographic minus signs count as the plain operators, and
     thousands separators are left out. Time is linear in the text's length.
     """
+    if "=" not in text:
+        return ()
     text = text.translate(_SIGNS)
     for pattern, sign in _WORDED:
         text = pattern.sub(sign, text)
@@ -97,28 +99,6 @@ def reasoning_path(text: str) -> str:
     """What two completions share when they reason alike: their equations, else their normalised text."""
     found = equations(text)
     return " ; ".join(found) if found else normalised_text(text)
-
-
-def distance(a: str, b: str) -> float:
-    """How different two texts are, from 0 (equal) to 1 (nothing in common): 1 - Ratcliff/Obershelp ratio."""
-    return 1.0 - SequenceMatcher(None, a, b, autojunk=False).ratio()
-
-
-def farthest_first(items: Sequence[T], texts: Sequence[str], count: int) -> list[T]:
-    """`count` items whose texts lie far apart: the first, then each time the one farthest from all taken.
-
-    The greedy 2-approximation of the k-centre problem (Gonzalez 1985); ties go to the earlier item.
-    O(count · len(items)) distances.
-    """
-    if len(items) <= count:
-        return list(items)
-    taken = [0]
-    nearest = [distance(text, texts[0]) for text in texts]
-    while len(taken) < count:
-        best = max((i for i in range(len(items)) if i not in taken), key=lambda i: (nearest[i], -i))
-        taken.append(best)
-        nearest = [min(old, distance(text, texts[best])) for old, text in zip(nearest, texts, strict=True)]
-    return [items[i] for i in sorted(taken)]
 
 
 def distinct_paths(samples: Iterable[Sample], verdicts: Mapping[str, Verdict]) -> int:

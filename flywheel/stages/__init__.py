@@ -11,6 +11,7 @@ from flywheel.stages import work
 from flywheel.stages.keys import (
     evaluate_inputs,
     evaluation_of,
+    filter_inputs,
     finale_files,
     key_of,
     previous_gate,
@@ -40,8 +41,8 @@ VERIFY = Stage(
     lambda s: {"samples": key_of(s, "sample"), "verifiers": verifiers(s)}, work.verify_stage,
 )  # fmt: skip
 FILTER = Stage(
-    "filter", 1, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
-    lambda s: {"verdicts": key_of(s, "verify")}, work.filter_stage,
+    "filter", 2, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
+    filter_inputs, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
     "train", 1, lambda _: ("training_set.parquet", "model"), sections("data", "mix", "train"), train_inputs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from flywheel import store
@@ -11,12 +12,13 @@ from flywheel.diversity import distinct_paths
 from flywheel.evaluate import Counts, count, ladder, measure, paired_difference
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
+from flywheel.fit import fit_scores
 from flywheel.gate import decide
-from flywheel.mix import rounds_kept, training_set
+from flywheel.mix import check_mix, rounds_kept, training_set
 from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
 from flywheel.run import Scope
-from flywheel.stages.keys import evaluation_of, round_index, verifiers
+from flywheel.stages.keys import evaluation_of, held_out_keys, round_index, verifiers
 from flywheel.train import check, train
 from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
 
@@ -24,6 +26,7 @@ from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
 def check_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The training text of the first problem against its sampling text."""
     run = scope.run
+    check_mix(run.recipe.mix, run.split(Split.TRAIN))
     example = next((p for p in run.split(Split.TRAIN)), None)
     report = check(run, conversation(example, run.recipe.model.system) if example else [])
     store.write_json(scope.folder / "contract.json", report)
@@ -66,8 +69,17 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     run = scope.run
     samples = store.read_rows(scope.folder / "samples.parquet", Sample)
     verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
+    fit, score = run.recipe.filter.fit, None
+    if fit is not None:
+        score = partial(fit_scores, scope, student=run.starting_generation(round_index(scope)), options=fit)
     examples, dropped = filter_samples(
-        samples, verdicts, run.problem_by_id, run.recipe.filter, system=run.recipe.model.system
+        samples,
+        verdicts,
+        run.problem_by_id,
+        run.recipe.filter,
+        system=run.recipe.model.system,
+        seed=run.recipe.seed,
+        score=score,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
@@ -119,11 +131,8 @@ def evaluate_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def _collect_and_judge(scope: Scope, plan: Plan, name: str) -> tuple[list[Sample], dict[str, Verdict]]:
-    run, files = scope.run, (f"{name}_samples", f"{name}_verdicts")
-    model = run.model_digest(run.generation(plan.generation))
-    # Test samples of a generation stay valid when another becomes the champion; so does their key.
-    sample_key = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
-    verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
+    files = (f"{name}_samples", f"{name}_verdicts")
+    sample_key, verdict_key = held_out_keys(scope, plan)
     samples = collect(scope, plan, files=files, key=sample_key, verdict_key=verdict_key)
     return samples, judge(scope, samples, file=files[1], key=verdict_key)
 
