@@ -10,13 +10,12 @@ from typing import Any
 from flywheel import store
 from flywheel.arms import Arm, Reference
 from flywheel.errors import RunError
-from flywheel.evaluate import Counts, count, ladder, paired_difference, pass_at_k
 from flywheel.loop import spin
+from flywheel.measures.passk import counts_in, paired_differences
 from flywheel.progress import Reporter
 from flywheel.recipe import Recipe
 from flywheel.run import Run
 from flywheel.share import shared_stages, sharing
-from flywheel.types import Sample, Verdict
 
 RECIPE = "recipe"
 """What the recipe's own run is called in the table."""
@@ -53,7 +52,7 @@ def compare(
     return {
         "recipe": recipe.name,
         "k": recipe.evaluate.samples,
-        "n_problems": len(_test_counts(own, 0)),
+        "n_problems": _on_test(own)["base"]["n_problems"],
         "confidence": recipe.evaluate.confidence,
         "settings": {arm.name: arm.settings for arm in chosen},
         "table": rows,
@@ -88,41 +87,29 @@ def compared(name: str, what: str, run: Run, own: Run) -> dict[str, Any]:
     finale, alike for all, are left out.
     """
     entries = [scope.manifest.entries() for scope in run.rounds()]
-    champion = run.champion()
-    mine, theirs, base = (
-        _test_counts(run, champion.index),
-        _test_counts(own, own.champion().index),
-        _test_counts(run, 0),
-    )
-    section, seed = run.recipe.evaluate, run.recipe.seed
-    ks = [k for k in ladder(section.samples) if any(n >= k for n, _ in mine.values())]
+    test = _on_test(run)
+    mine, theirs = counts_in(test["champion"]), counts_in(_on_test(own)["champion"])
     return {
         "name": name,
         "what": what,
         "directory": str(run.directory),
         "rounds": sum("gate" in e for e in entries),
         "accepted": sum(g.status == "accepted" for g in run.generations()),
-        "champion": champion.index,
+        "champion": run.champion().index,
         "rows": sum(e["train"].info["rows"] for e in entries if "train" in e),
         "tokens": sum(e["sample"].info["tokens"] for e in entries if "sample" in e),
         "seconds": round(sum(entry.seconds for e in entries for entry in e.values()), 1),
-        "pass_at": {str(k): _mean_pass(mine, k) for k in ks},
-        "against_base": {str(k): paired_difference(mine, base, k, section, seed=seed) for k in ks},
-        "against_recipe": {str(k): paired_difference(mine, theirs, k, section, seed=seed) for k in ks},
+        "pass_at": test["champion"]["pass_at"],
+        "against_base": test["difference"],
+        "against_recipe": paired_differences(mine, theirs, run.recipe.evaluate, seed=run.recipe.seed),
         "shared": shared_stages(run),
     }
 
 
-def _test_counts(run: Run, generation: int) -> Counts:
-    folder, name = run.finale().folder, f"generation_{generation:03d}"
-    samples = store.read_rows(folder / f"{name}_samples.parquet", Sample)
-    verdicts = {v.sample_id: v for v in store.read_rows(folder / f"{name}_verdicts.parquet", Verdict)}
-    return count(samples, verdicts)
-
-
-def _mean_pass(counts: Counts, k: int) -> float:
-    values = [pass_at_k(n, c, k) for n, c in counts.values() if n >= k]
-    return sum(values) / len(values)
+def _on_test(run: Run) -> dict[str, Any]:
+    """Base, champion and their difference on the test split."""
+    test: dict[str, Any] = store.read_json(run.finale().folder / "metrics.json")["test"]
+    return test
 
 
 def sharing_in_words(row: dict[str, Any]) -> str:

@@ -1,24 +1,22 @@
-"""Reasoning paths: when two right answers say the same thing, and how far apart two others are."""
+"""Reasoning paths: when two right answers say the same thing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from flywheel.types import Outcome, Sample, Verdict
+from flywheel.programs import normal_form
+from flywheel.types import Outcome, PathKind, Sample, Verdict
 
-_WORDS = r"(?:[^\s\d.+*/^()=%-]|\.(?!\d))"
 _TOKEN = re.compile(
-    r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)"
-    # Whatever stands between two arithmetic runs is one token: a long text has few of those.
-    rf"|(?P<other>{_WORDS}(?:{_WORDS}|\s)*+|.|\n)",
-    re.DOTALL,
+    r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL
 )
+_STRETCH = re.compile(r"[-+*/^()=%\d.,]+(?:[^\S\n]+[-+*/^()=%\d.,]+)*")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
 _WORDED = (
-    (re.compile(r"\\(?:times|cdot)\b"), "*"),
-    (re.compile(r"\\div\b"), "/"),
-    (re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
+    ("\\", re.compile(r"\\(?:times|cdot)\b"), "*"),
+    ("\\", re.compile(r"\\div\b"), "/"),
+    ("x", re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
 )
 
 
@@ -32,11 +30,15 @@ def equations(text: str) -> tuple[str, ...]:
     if "=" not in text:
         return ()
     text = text.translate(_SIGNS)
-    for pattern, sign in _WORDED:
-        text = pattern.sub(sign, text)
+    for hint, pattern, sign in _WORDED:
+        if hint in text:
+            text = pattern.sub(sign, text)
     found: list[str] = []
-    for run in _arithmetic_runs(text):
-        found += _chains(run)
+    # An equation never leaves a stretch of numbers and signs, and few stretches have an equals sign to look at.
+    for stretch in _STRETCH.findall(text):
+        if "=" in stretch:
+            for run in _arithmetic_runs(stretch):
+                found += _chains(run)
     return tuple(found)
 
 
@@ -95,14 +97,28 @@ def normalised_text(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def reasoning_path(text: str) -> str:
-    """What two completions share when they reason alike: their equations, else their normalised text."""
-    found = equations(text)
-    return " ; ".join(found) if found else normalised_text(text)
+def reasoning_path(text: str, kind: PathKind = PathKind.EQUATIONS) -> str:
+    """What two completions share when they reason alike: their equations or their program, else their words.
+
+    `kind` is what the problem's verifier reads (`flywheel.plugins.Verifier.paths`). A completion without an equation,
+    or without a program that parses, is its normalised text.
+    """
+    if kind == PathKind.EQUATIONS and (found := equations(text)):
+        return " ; ".join(found)
+    if kind == PathKind.CODE and (program := normal_form(text)):
+        return program
+    return normalised_text(text)
 
 
-def distinct_paths(samples: Iterable[Sample], verdicts: Mapping[str, Verdict]) -> int:
-    """How many different reasoning paths the right answers took, summed over problems."""
+def distinct_paths(
+    samples: Iterable[Sample], verdicts: Mapping[str, Verdict], kinds: Mapping[str, PathKind] | None = None
+) -> int:
+    """How many different reasoning paths the right answers took, summed over problems.
+
+    `verdicts` is keyed by sample id, `kinds` by problem id; a problem that is not in it has equations.
+    """
+    kinds = kinds or {}
+    right = (s for s in samples if verdicts[s.id].outcome == Outcome.CORRECT)
     return len(
-        {(s.problem_id, reasoning_path(s.completion)) for s in samples if verdicts[s.id].outcome == Outcome.CORRECT}
+        {(s.problem_id, reasoning_path(s.completion, kinds.get(s.problem_id, PathKind.EQUATIONS))) for s in right}
     )

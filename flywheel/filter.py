@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from flywheel.diversity import normalised_text, reasoning_path
 from flywheel.fingerprint import rng
 from flywheel.guided import far_below_unguided, is_hinted, within_share
+from flywheel.measures.contamination import HeldOut
 from flywheel.plan import conversation
 from flywheel.recipe import FilterSection, FitOptions
 from flywheel.spread import farthest_first
-from flywheel.types import Dropped, Example, Outcome, Problem, Sample, Verdict
+from flywheel.types import Dropped, Example, Outcome, PathKind, Problem, Sample, Verdict
 
 REASONS = {
     "wrong": "the answer is not the reference's",
@@ -26,6 +27,7 @@ REASONS = {
     "cut_off": "it ran into the token limit",
     "low_score": "its score is under filter.min_score",
     "too_long": "it is longer than filter.max_tokens",
+    "contaminated": "it carries the text of a held-out or out-of-distribution problem",
     "always_right": "all samples of its problem were right",
     "few_markers": "it was hinted and voices doubt far more rarely than its problem's unguided samples",
     "duplicate": "another sample of its problem takes the same path",
@@ -44,6 +46,16 @@ Fates = dict[str, str]
 """Sample id → why it is dropped; whoever is not in it stays."""
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is known of the samples: verdicts by sample id, problems and kinds of path by problem id, held-out texts."""
+
+    verdicts: Mapping[str, Verdict]
+    problems: Mapping[str, Problem]
+    kinds: Mapping[str, PathKind]
+    held_out: HeldOut | None
+
+
 def filter_samples(
     samples: Sequence[Sample],
     verdicts: Mapping[str, Verdict],
@@ -52,25 +64,28 @@ def filter_samples(
     *,
     system: str | None,
     seed: int = 0,
+    kinds: Mapping[str, PathKind] | None = None,
+    held_out: HeldOut | None = None,
     score: Score | None = None,
 ) -> tuple[list[Example], list[Dropped]]:
     """Split the samples of a round into examples and dropped ones; each sample is in exactly one of the two.
 
-    `verdicts` is keyed by sample id, `problems` by problem id. `score` is asked where `section.fit` is set.
-    `seed` is the run's: a control draws by it. Examples keep the order of `samples`.
+    `verdicts` is keyed by sample id, `problems` and `kinds` (what a reasoning path is; equations where it does
+    not say) by problem id. What carries the text of `held_out` is refused. `score` is asked where `section.fit`
+    is set. `seed` is the run's: a control draws by it. Examples keep the order of `samples`.
     """
     fates: Fates = {}
-    kept = list(samples) if section.by == "random" else _by_problem(samples, verdicts, section, fates)
+    given = Given(verdicts, problems, kinds or {}, held_out)
+    kept = _by_problem(samples, given, section, fates)
     weights = _weights(samples, verdicts, section)
     examples = [_example(s, problems[s.problem_id], system, weights.get(s.problem_id, 1.0)) for s in kept]
     fits: dict[str, float | None] = {}
     if section.fit is not None and score is not None and section.by != "random":
         examples, fits = _fitting(examples, section.fit, score, fates)
     if section.by != "random":
-        staying = within_share(examples, section.hinted_share)
-        examples = _note(examples, staying, "over_hinted_share", fates)
+        examples = _note(examples, within_share(examples, section.hinted_share), "over_hinted_share", fates)
     if section.by != "verdict":
-        count = _rows_of_control(samples, verdicts, section)
+        count = _rows_of_control(samples, given, section)
         chance = rng(seed, "filter", section.by, samples[0].round if samples else 0)
         drawn = set(chance.sample(range(len(examples)), min(count, len(examples))))
         examples = _note(examples, [e for i, e in enumerate(examples) if i in drawn], "not_drawn", fates)
@@ -88,28 +103,27 @@ def _note(before: list[Example], after: list[Example], reason: str, fates: Fates
 # -- by sample and by problem ----------------------------------------------------------------------
 
 
-def _by_problem(
-    samples: Sequence[Sample], verdicts: Mapping[str, Verdict], section: FilterSection, fates: Fates
-) -> list[Sample]:
+def _by_problem(samples: Sequence[Sample], given: Given, section: FilterSection, fates: Fates) -> list[Sample]:
     """The samples that pass what concerns themselves and their problem, in the order of `samples`."""
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[sample.problem_id].append(sample)
     kept: set[str] = set()
     for group in groups.values():
-        kept |= {s.id for s in _of_problem(group, verdicts, section, fates)}
+        kept |= {s.id for s in _of_problem(group, given, section, fates)}
     return [s for s in samples if s.id in kept]
 
 
-def _of_problem(
-    group: Sequence[Sample], verdicts: Mapping[str, Verdict], section: FilterSection, fates: Fates
-) -> list[Sample]:
+def _of_problem(group: Sequence[Sample], given: Given, section: FilterSection, fates: Fates) -> list[Sample]:
+    """The samples of one problem that stay."""
     fit = []
     for sample in group:
-        if reason := _unfit(sample, verdicts[sample.id], section):
+        if reason := _unfit(sample, given, section):
             fates[sample.id] = reason
         else:
             fit.append(sample)
+    if section.by == "random":
+        return fit
     unguided = [s for s in group if not is_hinted(s)]
     if section.drop_always_right and section.by == "verdict" and sum(not is_hinted(s) for s in fit) == len(unguided):
         fates |= {s.id: "always_right" for s in fit}
@@ -121,21 +135,29 @@ def _of_problem(
         few = {s.id for s in far_below_unguided(hinted, unguided, section.hinted_markers)}
         fates |= dict.fromkeys(few, "few_markers")
         fit = [s for s in fit if s.id not in few]
-    distinct = _first_of_each(fit, section, fates)
-    chosen = _within_cap([(s, path) for s, path in distinct if not is_hinted(s)], section, section.cap)
-    chosen += _within_cap([(s, path) for s, path in distinct if is_hinted(s)], section, section.cap - len(chosen))
+    kind = given.kinds.get(group[0].problem_id, PathKind.EQUATIONS)
+    distinct = _first_of_each(fit, kind, section, fates)
+    guided = [(s, path) for s, path in distinct if is_hinted(s)]
+    chosen = _within_cap([(s, path) for s, path in distinct if not is_hinted(s)], kind, section, section.cap)
+    chosen += _within_cap(guided, kind, section, section.cap - len(chosen))
     staying = {s.id for s in chosen}
     fates |= {s.id: "over_cap" for s, _ in distinct if s.id not in staying}
     return chosen
 
 
-def _unfit(sample: Sample, verdict: Verdict, section: FilterSection) -> str | None:
-    """What is wrong with a sample by itself; whether it is right is only asked by the verdict's filter."""
+def _unfit(sample: Sample, given: Given, section: FilterSection) -> str | None:
+    """What is wrong with a sample by itself; only the verdict's filter asks whether it is right."""
     if section.by == "verdict":
+        verdict = given.verdicts[sample.id]
         if verdict.outcome != Outcome.CORRECT:
             return str(verdict.outcome)
         if verdict.score < section.min_score:
             return "low_score"
+    # In no control either: it would spoil what all of them are measured by.
+    if given.held_out and given.held_out.carried(given.problems[sample.problem_id], sample.completion):
+        return "contaminated"
+    if section.by == "random":
+        return None
     if sample.finish_reason == "length":
         return "cut_off"
     if section.max_tokens is not None and sample.tokens > section.max_tokens:
@@ -147,13 +169,13 @@ Pathed = tuple[Sample, str | None]
 """A sample with its reasoning path, where that has been worked out: it is the costliest part of a filter."""
 
 
-def _first_of_each(group: Sequence[Sample], section: FilterSection, fates: Fates) -> list[Pathed]:
+def _first_of_each(group: Sequence[Sample], kind: PathKind, section: FilterSection, fates: Fates) -> list[Pathed]:
     if section.dedup == "none":
         return [(s, None) for s in group]
     by_path = section.dedup == "path"
     seen: dict[str, Pathed] = {}
     for sample in group:
-        same = reasoning_path(sample.completion) if by_path else normalised_text(sample.completion)
+        same = reasoning_path(sample.completion, kind) if by_path else normalised_text(sample.completion)
         if same in seen:
             fates[sample.id] = "duplicate"
         else:
@@ -161,14 +183,14 @@ def _first_of_each(group: Sequence[Sample], section: FilterSection, fates: Fates
     return list(seen.values())
 
 
-def _within_cap(group: Sequence[Pathed], section: FilterSection, cap: int) -> list[Sample]:
+def _within_cap(group: Sequence[Pathed], kind: PathKind, section: FilterSection, cap: int) -> list[Sample]:
     samples = [s for s, _ in group]
     if len(samples) <= cap:
         return samples
     if section.select == "shortest":
         return sorted(samples, key=lambda s: (s.tokens, s.index))[:cap]
     if section.select == "spread":
-        return farthest_first(samples, [path or reasoning_path(s.completion) for s, path in group], cap)
+        return farthest_first(samples, [path or reasoning_path(s.completion, kind) for s, path in group], cap)
     return samples[:cap]
 
 
@@ -192,12 +214,12 @@ def _fitting(
     return [_with_fit(e, fits) for e in examples if e.sample_id not in fates], fits
 
 
-def _rows_of_control(samples: Sequence[Sample], verdicts: Mapping[str, Verdict], section: FilterSection) -> int:
+def _rows_of_control(samples: Sequence[Sample], given: Given, section: FilterSection) -> int:
     """How many examples a control draws: what it was told, or what the verdict's filter would take."""
     if section.rows:
         return section.rows[min(samples[0].round if samples else 0, len(section.rows) - 1)]
     by_verdict = section.model_copy(update={"by": "verdict"})
-    return len(within_share(_by_problem(samples, verdicts, by_verdict, {}), section.hinted_share))
+    return len(within_share(_by_problem(samples, given, by_verdict, {}), section.hinted_share))
 
 
 def _weights(samples: Sequence[Sample], verdicts: Mapping[str, Verdict], section: FilterSection) -> dict[str, float]:

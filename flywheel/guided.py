@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from flywheel.measures.markers import MARKERS
 from flywheel.types import Origin, Sample
 
-MARKERS = ("wait", "hmm", "perhaps", "maybe", "actually", "alternatively", "seems", "might", "likely", "check")
 _MARKER = re.compile(rf"\b(?:{'|'.join(MARKERS)})\b")
 
 

@@ -13,7 +13,7 @@ from flywheel.fingerprint import rng
 from flywheel.guided import is_hinted, within_share
 from flywheel.plan import conversation
 from flywheel.recipe import MixSection, Recipe
-from flywheel.types import Example, Origin, Problem
+from flywheel.types import Example, Origin, PathKind, Problem
 
 
 def rounds_kept(recipe: Recipe, round_index: int) -> range:
@@ -30,16 +30,21 @@ def check_mix(mix: MixSection, problems: Sequence[Problem]) -> None:
 
 
 def training_set(
-    recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]], problems: Sequence[Problem]
+    recipe: Recipe,
+    round_index: int,
+    by_round: Mapping[int, Sequence[Example]],
+    problems: Sequence[Problem],
+    *,
+    kinds: Mapping[str, PathKind] | None = None,
 ) -> list[Example]:
     """The rows a round trains on, in an order drawn from the run's seed.
 
     `by_round` has the examples of the rounds in `rounds_kept`, and of round 0 where `mix.base` asks for
-    them. A path that several rounds found is taken once, from the latest, and rather unguided than hinted;
-    hinted rows keep to `filter.hinted_share` of the policy's own. Human and base rows are added until they
-    make up their share of the whole; with fewer of them at hand, all are taken, and repeated where
-    `mix.floor` asks for more. The weights of the policy's own rows average to 1, so that a learning rate
-    means the same with and without them.
+    them; `kinds` says by problem id what a reasoning path is (equations where it does not say). A path that
+    several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to `filter.hinted_share` of the policy's own. Human and base rows are added until they make up
+    their share of the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks
+    for more. The weights of the policy's own rows average to 1, so that a learning rate means the same with
+    and without them.
 
     Raises RecipeError where `mix.human` is set and no problem has a solution, and where the floor cannot be
     met.
@@ -47,11 +52,15 @@ def training_set(
     mix = recipe.mix
     check_mix(mix, problems)
     draw = rng(recipe.seed, "mix", round_index)
-    own = _own(recipe, round_index, by_round)
+    kinds = kinds or {}
+    own = _own(recipe, round_index, by_round, kinds)
     room = len(own) / (1.0 - mix.human - mix.base)
     added: list[Example] = []
     spare: list[Example] = []
-    for rows, share in ((_human_rows(recipe, round_index, problems), mix.human), (_base_rows(own, by_round), mix.base)):
+    for rows, share in (
+        (_human_rows(recipe, round_index, problems), mix.human),
+        (_base_rows(own, by_round, kinds), mix.base),
+    ):
         if share:
             drawn = draw.sample(rows, len(rows))
             count = round(room * share)
@@ -63,12 +72,23 @@ def training_set(
     return whole
 
 
-def _own(recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]]) -> list[Example]:
+Path = tuple[str, str]
+"""A problem's id and a reasoning path of it."""
+
+
+def _path(example: Example, kinds: Mapping[str, PathKind]) -> Path:
+    kind = kinds.get(example.problem_id, PathKind.EQUATIONS)
+    return example.problem_id, reasoning_path(example.completion, kind)
+
+
+def _own(
+    recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]], kinds: Mapping[str, PathKind]
+) -> list[Example]:
     """The policy's rows of all rounds that are kept, each path once, latest first."""
     latest_first = [e for i in reversed(rounds_kept(recipe, round_index)) for e in by_round.get(i, ())]
-    rows: dict[tuple[str, str], Example] = {}
+    rows: dict[Path, Example] = {}
     for example in latest_first:
-        path = (example.problem_id, reasoning_path(example.completion))
+        path = _path(example, kinds)
         if path not in rows or (is_hinted(rows[path]) and not is_hinted(example)):
             rows[path] = example
     own = within_share(list(rows.values()), recipe.filter.hinted_share)
@@ -115,8 +135,10 @@ def _human_rows(recipe: Recipe, round_index: int, problems: Sequence[Problem]) -
     ]
 
 
-def _base_rows(own: Sequence[Example], by_round: Mapping[int, Sequence[Example]]) -> list[Example]:
+def _base_rows(
+    own: Sequence[Example], by_round: Mapping[int, Sequence[Example]], kinds: Mapping[str, PathKind]
+) -> list[Example]:
     """What the base answered rightly in round 0, by paths that are not among the policy's rows."""
-    taken = {(e.problem_id, reasoning_path(e.completion)) for e in own}
-    first = {(e.problem_id, reasoning_path(e.completion)): e for e in by_round.get(0, ()) if not is_hinted(e)}
+    taken = {_path(e, kinds) for e in own}
+    first = {_path(e, kinds): e for e in by_round.get(0, ()) if not is_hinted(e)}
     return [replace(e, origin=Origin.BASE, weight=1.0) for path, e in first.items() if path not in taken]

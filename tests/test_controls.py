@@ -15,9 +15,16 @@ from flywheel.errors import RunError
 from flywheel.progress import Silent
 from flywheel.recipe import load_recipe
 from flywheel.run import Run
-from flywheel.types import Example, Verdict
+from flywheel.types import Example, Sample, Verdict
 
 SMALL = ["problems.count=60", "problems.dev=12", "problems.test=12", "verify.workers=1", "evaluate.resamples=200"]
+LIGHT = '''
+class Light:
+    """Loads nothing, so that a dozen runs are quick."""
+    version = "1"
+    def verify(self, problem, completion):
+        return completion.endswith(f" {problem.answer}")
+'''
 
 
 class Recorder(Silent):
@@ -34,6 +41,15 @@ class Recorder(Silent):
     def stage(self, name, round_index, state, info):
         if state != "start":
             self.done[self._run].append((name, round_index, state))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light(tmp_path_factory):
+    file = tmp_path_factory.mktemp("verifier") / "light.py"
+    file.write_text(LIGHT)
+    SMALL.append(f"verify.verifier={file}:Light")
+    yield
+    SMALL.pop()
 
 
 def a_recipe(*overrides):
@@ -119,8 +135,8 @@ def test_the_bases_test_samples_are_drawn_once(finished, tmp_path, monkeypatch):
         share.take(share_stage("check"), run.baseline(), own)
         share.share_test_samples(scope, own)
     theirs = own.finale().folder / "generation_000_samples.parquet"
-    parts = list((scope.folder / "generation_000_samples.parts").glob("*.parquet"))
-    assert [p.stat().st_size for p in parts] == [theirs.stat().st_size]
+    (part,) = (scope.folder / "generation_000_samples.parts").glob("*.parquet")
+    assert store.read_rows(part, Sample) == store.read_rows(theirs, Sample)
 
 
 def share_stage(name):
@@ -147,6 +163,9 @@ class Interrupted(Exception):
 def test_an_interrupted_comparison_goes_on_and_ends_the_same(finished, tmp_path):
     _, found, _ = finished
 
+    def two(recipe, reference):
+        return control_arms(recipe, reference, ["no_verifier", "random_filter"])
+
     class Stops(Recorder):
         def stage(self, name, round_index, state, info):
             super().stage(name, round_index, state, info)
@@ -155,11 +174,11 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(finished, tmp_path)
 
     places = Places(tmp_path / "own", tmp_path / "arms")
     with pytest.raises(Interrupted):
-        compare(a_recipe(), places, all_controls, Stops())
+        compare(a_recipe(), places, two, Stops())
     recorder = Recorder()
-    again = compare(a_recipe(), places, all_controls, recorder)
+    again = compare(a_recipe(), places, two, recorder)
     assert {s for _, _, s in recorder.done["no_verifier"]} == {"kept"}
-    for row, before in zip(again["table"], found["table"], strict=True):
+    for row, before in zip(again["table"], found["table"][:3], strict=True):
         clocks = {"seconds", "directory"}
         assert {k: v for k, v in row.items() if k not in clocks} == {k: v for k, v in before.items() if k not in clocks}
 
@@ -182,7 +201,7 @@ def test_the_commands_share_the_recipes_own_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert flywheel("controls", "toy", "--arms", "no_verifier", "--set", "stop.max_rounds=1") == 0
     shown = capsys.readouterr().out
-    assert "toy and its arms on 12 test problems" in shown and "│ no_verifier" in shown
+    assert "toy and its arms on 12 test problems" in shown and "no_verifier" in shown
     assert Path("runs/toy-arms/controls.json").is_file()
     own = store.read_json(Path("runs/toy/run.json"))
 

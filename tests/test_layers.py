@@ -21,7 +21,7 @@ LAYERS: list[list[str]] = [
     ["policy", "training", "models"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
     ["observe", "check", "trl_reward", "verify_file"],
-    ["diversity", "spread", "guided"],
+    ["programs", "diversity", "measures", "spread", "guided"],
     ["arms"],
     ["plan", "sample", "filter", "mix", "evaluate"],
     ["gate"],

@@ -32,7 +32,7 @@ PLAN = Stage(
     lambda s: {"problems": s.run.facts["problems"]["sha256"], "before": previous_gate(s)}, work.plan_stage,
 )  # fmt: skip
 SAMPLE = Stage(
-    "sample", 1, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
+    "sample", 2, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
     lambda s: {"plan": key_of(s, "plan"), "model": s.run.model_digest(s.run.policy_generation(round_index(s)))},
     work.sample_stage,
 )  # fmt: skip
@@ -49,7 +49,7 @@ TRAIN = Stage(
     work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
-    "evaluate", 1, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
+    "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
     evaluate_inputs, work.evaluate_stage,
 )  # fmt: skip
 GATE = Stage(
@@ -61,7 +61,7 @@ GATE = Stage(
     }, work.gate_stage,
 )  # fmt: skip
 FINALE = Stage(
-    "finale", 1, finale_files, sampling_settings,
+    "finale", 2, finale_files, sampling_settings,
     lambda s: {
         "problems": s.run.facts["problems"]["sha256"],
         "champion": s.run.model_digest(s.run.champion()),

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from flywheel import store
 from flywheel.collect import collect, judge
 from flywheel.diversity import distinct_paths
-from flywheel.evaluate import Counts, count, ladder, measure, paired_difference
+from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
 from flywheel.fit import fit_scores
 from flywheel.gate import decide
+from flywheel.measures.contamination import HeldOut
+from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import check_mix, rounds_kept, training_set
 from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
-from flywheel.run import Scope
+from flywheel.run import Run, Scope
 from flywheel.stages.keys import evaluation_of, held_out_keys, round_index, verifiers
+from flywheel.stages.metrics import held_out_metrics
 from flywheel.train import check, train
 from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
 
@@ -69,6 +73,15 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     run = scope.run
     samples = store.read_rows(scope.folder / "samples.parquet", Sample)
     verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
+    asked = {s.problem_id for s in samples}
+    kinds = run.path_kinds(p for p in run.problems if p.id in asked)
+    held_out = None
+    if run.recipe.filter.contamination:
+        held_out = HeldOut(
+            run.problems,
+            share=run.recipe.filter.contamination_share,
+            template_share=run.recipe.problems.template_share,
+        )
     fit, score = run.recipe.filter.fit, None
     if fit is not None:
         score = partial(fit_scores, scope, student=run.starting_generation(round_index(scope)), options=fit)
@@ -79,6 +92,8 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
         run.recipe.filter,
         system=run.recipe.model.system,
         seed=run.recipe.seed,
+        kinds=kinds,
+        held_out=held_out,
         score=score,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
@@ -86,9 +101,19 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     return {
         "examples": len(examples),
         "problems": len({e.problem_id for e in examples}),
-        "distinct_paths": distinct_paths(samples, verdicts),
+        "distinct_paths": distinct_paths(samples, verdicts, kinds),
         "dropped": dict(sorted(Counter(d.reason for d in dropped).items())),
+        "contamination": held_out and _contamination(run, held_out, samples, dropped),
     }
+
+
+def _contamination(
+    run: Run, held_out: HeldOut, samples: Sequence[Sample], dropped: Sequence[Dropped]
+) -> dict[str, Any]:
+    """How many examples were refused for what they carry, and of which sets."""
+    refused = {d.sample_id for d in dropped if d.reason == "contaminated"}
+    found = [held_out.carried(run.problem_by_id[s.problem_id], s.completion) for s in samples if s.id in refused]
+    return {"refused": len(refused), "by": dict(sorted(Counter(str(name) for name in found).items()))}
 
 
 def train_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -96,7 +121,8 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     run, index = scope.run, round_index(scope)
     wanted = {*rounds_kept(run.recipe, index), *([0] if run.recipe.mix.base else [])}
     by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in sorted(wanted)}
-    rows = training_set(run.recipe, index, by_round, run.split(Split.TRAIN))
+    problems = run.split(Split.TRAIN)
+    rows = training_set(run.recipe, index, by_round, problems, kinds=run.path_kinds(problems))
     store.write_rows(scope.folder / "training_set.parquet", Example, rows)
     start = run.starting_generation(index)
     run.release_policy()
@@ -113,19 +139,12 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def evaluate_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Base or candidate on dev and OOD problems."""
+    """Base or candidate on dev and OOD problems, and what the round's own samples were like."""
     run = scope.run
     problems = run.split(Split.DEV, with_ood=True)
     plan = plan_evaluation(run.recipe, "dev", scope.generation, problems)
     samples, verdicts = _collect_and_judge(scope, plan, "dev")
-    metrics: dict[str, Any] = {"dev": {}, "ood": {}}
-    for name in ["dev", *[s.label for s in run.recipe.ood]]:
-        rows = [s for s in samples if (run.problem_by_id[s.problem_id].ood or "dev") == name]
-        measured = measure(rows, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
-        if name == "dev":
-            metrics["dev"] = measured
-        else:
-            metrics["ood"][name] = measured
+    metrics = held_out_metrics(scope, samples, verdicts)
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "pass_at": metrics["dev"]["pass_at"]}
 
@@ -148,17 +167,16 @@ def finale_stage(scope: Scope, key: str) -> dict[str, Any]:
     for index in dict.fromkeys([champion.index, 0]):
         plan = plan_evaluation(run.recipe, "test", index, problems)
         samples, verdicts = _collect_and_judge(scope, plan, f"generation_{index:03d}")
-        measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
+        measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed, kinds=run.path_kinds(problems))
         counts[index] = count(samples, verdicts)
         tokens += measured["tokens"]
         if index == 0:
             metrics["test"]["base"] = measured
         if index == champion.index:
             metrics["test"]["champion"] = measured
-    for k in ladder(run.recipe.evaluate.samples):
-        metrics["test"]["difference"][str(k)] = paired_difference(
-            counts[champion.index], counts[0], k, run.recipe.evaluate, seed=run.recipe.seed
-        )
+    metrics["test"]["difference"] = paired_differences(
+        counts[champion.index], counts[0], run.recipe.evaluate, seed=run.recipe.seed
+    )
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"champion": champion.index, "tokens": tokens, "difference": metrics["test"]["difference"]}
 
