@@ -74,11 +74,14 @@ CONTROLS: dict[str, Control] = {
 
 
 def control_arms(recipe: Recipe, reference: Reference, names: Sequence[str]) -> list[Arm]:
-    """The named controls of a recipe. Raises RecipeError for an unknown name."""
+    """The named controls of a recipe; without `one_round` where the recipe's own run took one round and so is this arm.
+
+    Raises RecipeError for an unknown name.
+    """
     for name in names:
         if name not in CONTROLS:
             raise RecipeError(f"unknown control {name!r}; known: {', '.join(CONTROLS)}")
-    chosen = [(name, CONTROLS[name]) for name in dict.fromkeys(names)]
+    chosen = [(n, CONTROLS[n]) for n in dict.fromkeys(names) if n != "one_round" or reference.rounds > 1]
     return [_arm(recipe, reference, name, c.what, c.settings(recipe, reference)) for name, c in chosen]
 
 

@@ -56,7 +56,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 def _controls(arguments: argparse.Namespace) -> None:
     names = [name.strip() for name in arguments.arms.split(",") if name.strip()]
-    _run(arguments, lambda recipe, reference: control_arms(recipe, reference, names), file="controls.json")
+    _run(arguments, lambda recipe, reference: control_arms(recipe, reference, names), names, file="controls.json")
 
 
 def _ablate(arguments: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ def _ablate(arguments: argparse.Namespace) -> None:
     if not arguments.recipe or not arguments.levers:
         raise RecipeError("give a recipe and at least one lever; `flywheel ablate --list` says which there are")
     names = arguments.levers
-    _run(arguments, lambda recipe, reference: lever_arms(recipe, reference, names), file="ablations.json")
+    _run(arguments, lambda recipe, reference: lever_arms(recipe, reference, names), names, file="ablations.json")
 
 
 def _list_levers() -> None:
@@ -85,7 +85,9 @@ def _dotted(settings: dict[str, Any], prefix: str = "") -> str:
     return ", ".join(parts)
 
 
-def _run(arguments: argparse.Namespace, arms: Callable[[Recipe, Reference], list[Arm]], *, file: str) -> None:
+def _run(
+    arguments: argparse.Namespace, arms: Callable[[Recipe, Reference], list[Arm]], names: list[str], *, file: str
+) -> None:
     from flywheel.console import Console
     from flywheel.controls import compare
 
@@ -94,6 +96,8 @@ def _run(arguments: argparse.Namespace, arms: Callable[[Recipe, Reference], list
     arms(recipe, Reference(rounds=recipe.stop.max_rounds, examples=[1]))
     with Console(sys.stderr if arguments.json else sys.stdout) as reporter:
         found = compare(recipe, places, arms, reporter)
+    if "one_round" in names and "one_round" not in found["settings"]:
+        found["notes"].append("one_round: left out, the recipe's own run took one round and so is this arm")
     store.write_json(places.arms / file, found)
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))

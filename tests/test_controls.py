@@ -199,8 +199,9 @@ def flywheel(*arguments: str) -> int:
 
 def test_the_commands_share_the_recipes_own_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert flywheel("controls", "toy", "--arms", "no_verifier", "--set", "stop.max_rounds=1") == 0
+    assert flywheel("controls", "toy", "--arms", "no_verifier,one_round", "--set", "stop.max_rounds=1") == 0
     shown = capsys.readouterr().out
+    assert "one_round: left out" in shown
     assert "toy and its arms on 12 test problems" in shown and "no_verifier" in shown
     assert Path("runs/toy-arms/controls.json").is_file()
     own = store.read_json(Path("runs/toy/run.json"))
