@@ -125,7 +125,8 @@ def _of_problem(group: Sequence[Sample], given: Given, section: FilterSection, f
     if section.by == "random":
         return fit
     unguided = [s for s in group if not is_hinted(s)]
-    if section.drop_always_right and section.by == "verdict" and sum(not is_hinted(s) for s in fit) == len(unguided):
+    asked_for = section.drop_always_right and section.by == "verdict" and bool(unguided)
+    if asked_for and sum(not is_hinted(s) for s in fit) == len(unguided):
         fates |= {s.id: "always_right" for s in fit}
         return []
     # Unguided first: where both take a path, or the cap is near, they stay.

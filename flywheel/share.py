@@ -51,6 +51,8 @@ def take(stage: Stage, scope: Scope, donor: Run) -> bool:
         _link(theirs.folder / name, scope.folder / name)
     info = {**entry.info, SHARED: entry.info.get(SHARED, donor.directory.name)}
     scope.manifest.record(stage.name, replace(entry, info=info))
+    for name in entry.files:  # of own work that was interrupted before the donor came this far
+        store.remove((scope.folder / name).with_suffix(".parts"))
     return True
 
 

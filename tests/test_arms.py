@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from flywheel.arms import CONTROLS, LEVERS, Reference, control_arms, lever_arms
@@ -55,6 +57,12 @@ def test_every_lever_can_be_turned_and_turned_back(name, recipe):
 
 def flat(settings):
     return {f"{section}.{name}": True for section, fields in settings.items() for name in fields}
+
+
+def test_every_control_and_lever_is_documented():
+    text = (Path(__file__).parents[1] / "docs/controls.md").read_text()
+    for name in [*CONTROLS, *LEVERS]:
+        assert f"| `{name}` |" in text, name
 
 
 def test_any_setting_is_a_lever():
