@@ -11,6 +11,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SET ?= cpu
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+# Much of the tests' time is waiting, for servers and deadlines: two processes wait at the same time. Tests that share a server
+# or an engine stay together (tests/conftest.py). For one process: PYTEST_ARGS='-p no:xdist'.
+SHARED_OUT := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n 2)
 BIN := .venv/bin
 # Twice quiet: errors only.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -30,7 +33,7 @@ demo: $(STAMP)  ## run the shipped demo: base model in, better model and report 
 	$(BIN)/flywheel run demo
 
 test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SHARED_OUT) $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -99,7 +99,7 @@ def stage_task(stage: Stage, scope: Scope) -> Task[[], dict[str, Any]]:
         work,
         name=stage.name,
         task_run_name=task_name(stage.name, scope),
-        tags={"flywheel", "gpu"} if stage.name in GPU_STAGES else {"flywheel"},
+        tags={"gpu"} if stage.name in GPU_STAGES else None,  # for each tag a task asks the server for its limit
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(RETRY_DELAYS),

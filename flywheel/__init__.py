@@ -24,9 +24,12 @@ from flywheel.types import Example, Generation, Judgement, Message, Origin, Outc
 
 if TYPE_CHECKING:
     from flywheel.check import check_verifier
-    from flywheel.judging import judge_batch, judge_group, judge_one
-    from flywheel.plugins import make_verifier, to_judgement, verifier_identity
+    from flywheel.identity import verifier_identity
+    from flywheel.judgements import to_judgement
+    from flywheel.judging import judge_batch, judge_group, judge_one, seconds_left
+    from flywheel.plugins import import_file, make_verifier
     from flywheel.policy import Completion, Policy, Request
+    from flywheel.policy.device import torch_device
     from flywheel.policy.own import model_folder, model_identity, open_policy
     from flywheel.trl_reward import to_trl
 
@@ -37,6 +40,7 @@ _LAZY = {
     "Policy": "flywheel.policy",
     "Request": "flywheel.policy",
     "check_verifier": "flywheel.check",
+    "import_file": "flywheel.plugins",
     "judge_batch": "flywheel.judging",
     "judge_group": "flywheel.judging",
     "judge_one": "flywheel.judging",
@@ -44,9 +48,11 @@ _LAZY = {
     "model_folder": "flywheel.policy.own",
     "model_identity": "flywheel.policy.own",
     "open_policy": "flywheel.policy.own",
-    "to_judgement": "flywheel.plugins",
+    "seconds_left": "flywheel.judging",
+    "to_judgement": "flywheel.judgements",
     "to_trl": "flywheel.trl_reward",
-    "verifier_identity": "flywheel.plugins",
+    "torch_device": "flywheel.policy.device",
+    "verifier_identity": "flywheel.identity",
 }
 
 __all__ = [
@@ -76,6 +82,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "check_verifier",
+    "import_file",
     "judge_batch",
     "judge_group",
     "judge_one",
@@ -83,8 +90,10 @@ __all__ = [
     "model_folder",
     "model_identity",
     "open_policy",
+    "seconds_left",
     "to_judgement",
     "to_trl",
+    "torch_device",
     "verifier_identity",
 ]
 

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from flywheel import plugins
-from flywheel.errors import PluginError, ProblemError
-from flywheel.fingerprint import rng
+from flywheel.check_bench import Bench, Progress
+from flywheel.check_inputs import HOSTILE, Facts, Job, candidates, choose_problems, pairs_of
 from flywheel.recipe import VerifySection
-from flywheel.types import Outcome, Problem, Sample, Verdict
-from flywheel.verify import VerifierPool
+from flywheel.types import Outcome, Problem, Verdict
+from flywheel.verify import WORKER_ENDED
 
-MOST_PROBLEMS = 20
-"""Problems that a check looks at."""
-MOST_PAIRS = 200
-"""Pairs of one problem's reference and another's answer that are tried."""
 WRONG_SHARE = 0.95
-"""Of those pairs, at least so many must not be CORRECT: they may coincide; a lenient verifier shows."""
-
+"""Of the pairs, at least so many must not be CORRECT: they may coincide; a lenient verifier shows."""
 SAME_SCORE = 1e-4
 """By how much two scores of the same input may differ: floats depend a little on the rest of their batch."""
+SECONDS = 60.0
+"""How long each kind of input may take, by default."""
 
-State = Literal["held", "violated", "not applicable"]
-Job = tuple[Problem, str]
-
-KEPT = {"HF_HOME": ".cache/huggingface", "TORCH_HOME": ".cache/torch", "ELAN_HOME": ".elan", "OPAMROOT": ".opam"}
-"""What a verifier may need of the real home folder, by the variable that leads there; the rest of it is hidden."""
+State = Literal["held", "violated", "undecided", "not applicable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One invariant and how the verifier stands to it; `detail` says what broke it, or why it does not apply."""
+    """One invariant and how the verifier stands to it; `detail` says what broke it, or why it is not decided."""
 
     invariant: str
     state: State
@@ -56,6 +45,11 @@ class Report:
         """The invariants that the verifier breaks; empty is what a test asks for."""
         return [finding for finding in self.findings if finding.state == "violated"]
 
+    @property
+    def undecided(self) -> list[Finding]:
+        """The invariants that there was no time to try."""
+        return [finding for finding in self.findings if finding.state == "undecided"]
+
 
 def check_verifier(
     verifier: str,
@@ -63,132 +57,90 @@ def check_verifier(
     problems: Sequence[Problem] | None = None,
     *,
     section: VerifySection | None = None,
+    seconds: float = SECONDS,
+    progress: Progress | None = None,
 ) -> Report:
     """Hold a verifier to its invariants, in the worker processes that a run would use.
 
     `problems` are the ones to try it on; without them the verifier's own `problems()`, else plain sums. At most 20 are
-    looked at. `section` gives other limits than a recipe's defaults. Raises PluginError where the verifier cannot be
-    made, ProblemError where there is no problem.
+    looked at, 4 where the verifier asks a model. `section` gives other limits than a recipe's defaults. Right answers,
+    hostile texts, answers to other problems, and all of them once more may take `seconds` each; loading is not counted.
+    What is not judged by then is not held against the verifier, and the findings say so. `progress` is told what is
+    being tried, how many inputs of it are judged, and how many there are. Raises PluginError where the verifier cannot
+    be made, ProblemError where there is no problem, StageError where workers cannot be started.
     """
     settings = (section or VerifySection()).model_copy(update={"verifier": verifier, "options": dict(options or {})})
     made = plugins.make_verifier(verifier, settings.options)
-    chosen = list(problems if problems is not None else _own_problems(made))
-    if not chosen:
-        raise ProblemError(f"there is no problem to check {verifier!r} with; give --problems FILE")
-    if len(chosen) > MOST_PROBLEMS:
-        chosen = rng("check", len(chosen)).sample(chosen, MOST_PROBLEMS)
     facts = Facts.of(made)
-    with _Bench(settings, plugins.traits(made)) as bench:
-        references = _references(made, chosen, bench, facts)
-        hostile = [(problem, text) for problem in chosen[:2] for text in HOSTILE.values()]
-        pairs = _pairs(references) if not facts.label_free else []
-        jobs = [*references, *hostile, *pairs]
-        verdicts = bench.judge(jobs)
-        # Backwards, so that a verdict that leans on what came before it differs.
-        again = bench.judge(jobs[::-1])[::-1]
+    chosen = choose_problems(verifier, made, facts, problems)
+    with Bench(settings, facts.traits, progress) as bench:
+        right = _right_answers(made, chosen, bench, facts, seconds)
+        texts = [(problem, text) for problem in chosen[: 1 if facts.costly else 2] for text in HOSTILE.values()]
+        hostile = Tried("hostile texts", texts, bench.judge("hostile texts", texts, seconds))
+        pairs = [] if facts.label_free else pairs_of(right.jobs)
+        others = Tried("others' answers", pairs, bench.judge("others' answers", pairs, seconds))
+        again = _once_more([right, hostile, others], bench, seconds)
         effects, left = bench.effects()
-    parts = len(references), len(references) + len(hostile)
     findings = [
-        _correct(references, verdicts[: parts[0]], chosen, facts),
-        *_unshaken(hostile, verdicts[parts[0] : parts[1]], facts),
-        _repeatable(jobs, verdicts, again),
-        _discerning(pairs, verdicts[parts[1] :], facts),
+        _correct(right, len(chosen), facts),
+        *([_decided(right, settings.max_error_share)] if facts.unsure_is_error else []),
+        *_unshaken(hostile, right, facts, effects.get("raised", [])),
+        _repeatable([right, hostile, others], again, facts),
+        _discerning(others, facts),
         *_harmless(effects, left, facts),
     ]
     return Report(verifier, findings)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a verifier's class says of itself, and so which invariants apply."""
+class Tried:
+    """One kind of inputs, and their verdicts; None where there was no time."""
 
-    label_free: bool
-    uses_network: bool
-    exclusive: bool
-    isolation: str
+    what: str
+    jobs: list[Job]
+    verdicts: list[Verdict | None]
 
-    @classmethod
-    def of(cls, made: object) -> Facts:
-        """Read the attributes `label_free`, `uses_network`, `exclusive` and `isolation`."""
-        return cls(
-            label_free=bool(getattr(made, "label_free", False)),
-            uses_network=bool(getattr(made, "uses_network", False)),
-            exclusive=bool(getattr(made, "exclusive", False)),
-            isolation=str(getattr(made, "isolation", "worker")),
-        )
+    def judged(self) -> list[tuple[Job, Verdict]]:
+        """The inputs that there was time for, each with its verdict."""
+        return [(job, v) for job, v in zip(self.jobs, self.verdicts, strict=True) if v is not None]
 
-
-# -- what is tried ----------------------------------------------------------------------------------
-
-HOSTILE = {
-    "empty": "",
-    "blank": " \n\t ",
-    "junk": "".join(
-        rng("check", "junk").choices("abcdefghijklmnopqrstuvwxyz{}[]()<>\\$^_&%#@!?*+-=/,.;:'\" \n", k=4000)
-    ),
-    "1 MB of one letter": "z" * 1_000_000,
-    "1 MB of open boxes": "\\boxed{" * 150_000,
-    "NUL": "\x00\x00 zz \x00",
-    "surrogates": "\ud800 zz \udfff\udc00",
-}
+    def shortfall(self) -> str:
+        """What to say of inputs that there was no time for; "" where there are none."""
+        done = len(self.judged())
+        short = f"{done} of {len(self.jobs)} inputs were judged in the time given (seconds, --seconds)"
+        return short if done < len(self.jobs) else ""
 
 
-def _own_problems(made: object) -> Sequence[Problem]:
-    offered = getattr(made, "problems", None)
-    if not callable(offered):
-        return [
-            Problem(id=f"sum-{i}", prompt=f"What is {i * 7} + {i + 3}?", answer=str(i * 8 + 3)) for i in range(1, 13)
-        ]
-    found: list[Problem] = list(_edge(offered, "problems()"))
-    return found
+def _right_answers(made: object, problems: Sequence[Problem], bench: Bench, facts: Facts, seconds: float) -> Tried:
+    """For each problem the first of its candidates that is CORRECT, or the first of all where none is.
 
-
-def _candidates(made: object, problem: Problem) -> list[str]:
-    """Completions that ought to give the reference answer: the verifier's own word for it, else the usual forms."""
-    offered = getattr(made, "example", None)
-    if callable(offered):
-        return [str(_edge(lambda: offered(problem), "example()"))]
-    answer = problem.answer
-    forms = [f"\\boxed{{{answer}}}", answer, f"<answer>{answer}</answer>", f"#### {answer}", f"The answer is {answer}."]
-    return [*forms, *([problem.solution] if problem.solution else [])]
-
-
-def _edge(call: Callable[[], Any], what: str) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        raise PluginError(f"the verifier's {what} failed: {type(error).__name__}: {error}") from error
-
-
-def _references(made: object, problems: Sequence[Problem], bench: _Bench, facts: Facts) -> list[Job]:
-    """For each problem the first of its candidates that is CORRECT, or the first of all where none is."""
-    candidates = [(problem, text) for problem in problems for text in _candidates(made, problem)]
+    A verifier that knows no right answer gets the first as an ordinary completion; one that judges groups, two.
+    """
+    forms = {problem.id: [(problem, text) for text in candidates(made, problem)] for problem in problems}
     if facts.label_free:
-        candidates = candidates[: len(problems)]
-    found: dict[str, Job] = {}
-    for job, verdict in zip(candidates, bench.judge(candidates), strict=True):
-        if verdict.outcome == Outcome.CORRECT:
-            found.setdefault(job[0].id, job)
-    first: dict[str, Job] = {}
-    for job in candidates:
-        first.setdefault(job[0].id, job)
-    return [found.get(id, job) for id, job in first.items()]
+        forms = {id: jobs[: 2 if facts.traits.group else 1] for id, jobs in forms.items()}
+    jobs = [job for problem_jobs in forms.values() for job in problem_jobs]
+    bench.judge("loading", jobs[:1])  # bounded by what the pool allows for that
+    tried = Tried("right answers", jobs, bench.judge("right answers", jobs, seconds))
+    if facts.label_free:
+        return tried
+    chosen: dict[str, tuple[Job, Verdict | None]] = {}
+    for job, verdict in zip(tried.jobs, tried.verdicts, strict=True):
+        first = chosen.setdefault(job[0].id, (job, verdict))
+        if not _is_correct(first[1]) and _is_correct(verdict):
+            chosen[job[0].id] = job, verdict
+    return Tried(tried.what, [job for job, _ in chosen.values()], [verdict for _, verdict in chosen.values()])
 
 
-def _pairs(references: Sequence[Job]) -> list[Job]:
-    """References of one problem against answers of another whose reference differs, in a fixed shuffle."""
-    pairs = [
-        (problem, text)
-        for problem, _ in references
-        for other, text in references
-        if problem.id != other.id and _told_apart(problem) != _told_apart(other)
-    ]
-    return rng("check", "pairs").sample(pairs, min(MOST_PAIRS, len(pairs)))
-
-
-def _told_apart(problem: Problem) -> str:
-    """What makes a right answer right: the reference, or where there is none the tests and whatever else there is."""
-    return problem.answer.strip() or json.dumps([problem.prompt, problem.meta], default=str, sort_keys=True)
+def _once_more(before: Sequence[Tried], bench: Bench, seconds: float) -> list[Tried]:
+    """All that was judged, judged again backwards, so that a verdict which leans on what came before it differs."""
+    ends = time.monotonic() + seconds
+    again = []
+    for tried in before:
+        jobs = [job for job, _ in tried.judged()][::-1]
+        verdicts = bench.judge(f"{tried.what}, again", jobs, max(0.0, ends - time.monotonic()))
+        again.append(Tried(tried.what, jobs[::-1], verdicts[::-1]))
+    return again
 
 
 # -- what is found ----------------------------------------------------------------------------------
@@ -196,64 +148,118 @@ def _told_apart(problem: Problem) -> str:
 NOTHING_EXECUTED = ("worker", "kernel")
 """Isolations of verifiers that only read a completion, and need no process or file for that."""
 NEEDS_LABEL = "it judges without a reference answer (label_free)"
+TRIED = "empty, junk, 1 MB, NUL, surrogates"
 
 
-def _correct(jobs: Sequence[Job], verdicts: Sequence[Verdict], problems: Sequence[Problem], facts: Facts) -> Finding:
+def _correct(right: Tried, problems: int, facts: Facts) -> Finding:
     invariant = "the reference answer is CORRECT"
     if facts.label_free:
         return Finding(invariant, "not applicable", NEEDS_LABEL)
-    failed = [(j, v) for j, v in zip(jobs, verdicts, strict=True) if v.outcome != Outcome.CORRECT]
-    if not failed:
-        return Finding(invariant, "held", f"{len(jobs)} of {len(problems)} problems")
-    (problem, text), verdict = failed[0]
-    said = f"{len(failed)} of {len(jobs)} are not, e.g. problem {problem.id!r} with {text[:40]!r}: {_says(verdict)}"
-    return Finding(invariant, "violated", f"{said}. An example(problem) method tells how an answer is written")
+    judged = right.judged()
+    failed = [(job, verdict) for job, verdict in judged if verdict.outcome != Outcome.CORRECT]
+    if failed:
+        (problem, text), verdict = failed[0]
+        said = f"{len(failed)} of {len(judged)} are not, e.g. problem {problem.id!r} with {text[:40]!r}"
+        how = "An example(problem) method tells how an answer is written"
+        return Finding(invariant, "violated", f"{said}: {_says(verdict)}. {how}")
+    if not judged:
+        return Finding(invariant, "undecided", right.shortfall())
+    return Finding(invariant, "held", right.shortfall() or f"{len(judged)} of {problems} problems")
 
 
-def _unshaken(jobs: Sequence[Job], verdicts: Sequence[Verdict], facts: Facts) -> Iterator[Finding]:
+def _decided(right: Tried, most: float) -> Finding:
+    """Whether a model comes to verdicts at all: one that says ERROR to everything would hold all the rest."""
+    invariant = f"at most {most:.0%} of ordinary answers are ERROR (verify.max_error_share)"
+    judged = right.judged()
+    errors = [verdict for _, verdict in judged if verdict.outcome == Outcome.ERROR]
+    if not judged:
+        return Finding(invariant, "undecided", right.shortfall())
+    share = f"{len(errors)} of {len(judged)}"
+    if len(errors) > most * len(judged):
+        return Finding(invariant, "violated", f"{share}, e.g. {_says(errors[0])}: too weak a model, or too little time")
+    return Finding(invariant, "held", right.shortfall() or share)
+
+
+def _unshaken(hostile: Tried, right: Tried, facts: Facts, raised: Sequence[str]) -> Iterator[Finding]:
     names = {text: name for name, text in HOSTILE.items()}
-    tried = "empty, junk, 1 MB, NUL, surrogates"
     by_outcome: dict[str, list[str]] = {}
-    for (_, text), verdict in zip(jobs, verdicts, strict=True):
+    for (_, text), verdict in hostile.judged():
         by_outcome.setdefault(verdict.outcome, []).append(f"{names[text]}: {_says(verdict)}")
-    errors, right = by_outcome.get(Outcome.ERROR, []), by_outcome.get(Outcome.CORRECT, [])
-    slow = by_outcome.get(Outcome.TIMEOUT, [])
-    note = f"but out of time at {slow[0]}" if slow else ""
-    yield Finding(f"{tried}: never an error", "violated" if errors else "held", errors[0] if errors else note)
-    if facts.label_free:
-        yield Finding(f"{tried}: never CORRECT", "not applicable", NEEDS_LABEL)
+    if not by_outcome:
+        yield from (Finding(f"{TRIED}: never {w}", "undecided", hostile.shortfall()) for w in ("an error", "CORRECT"))
+        return
+    errors, passed = by_outcome.get(Outcome.ERROR, []), by_outcome.get(Outcome.CORRECT, [])
+    if facts.unsure_is_error:
+        yield _unsure(errors, right, hostile, raised)
     else:
-        yield Finding(f"{tried}: never CORRECT", "violated" if right else "held", right[0] if right else "")
+        slow = by_outcome.get(Outcome.TIMEOUT, [])
+        note = f"but out of time at {slow[0]}" if slow else hostile.shortfall()
+        yield Finding(f"{TRIED}: never an error", "violated" if errors else "held", errors[0] if errors else note)
+    if facts.label_free:
+        yield Finding(f"{TRIED}: never CORRECT", "not applicable", NEEDS_LABEL)
+    else:
+        told = passed[0] if passed else hostile.shortfall()
+        yield Finding(f"{TRIED}: never CORRECT", "violated" if passed else "held", told)
 
 
-def _repeatable(jobs: Sequence[Job], first: Sequence[Verdict], second: Sequence[Verdict]) -> Finding:
+def _unsure(errors: Sequence[str], right: Tried, hostile: Tried, raised: Sequence[str]) -> Finding:
+    """ERROR is how a model-based verifier says that it is unsure; raising and crashing remain faults."""
+    invariant = f"{TRIED}: never an error"
+    faults = [f"it raised {text}" for text in raised] + [text for text in errors if WORKER_ENDED in text]
+    if faults:
+        return Finding(invariant, "violated", faults[0])
+    ordinary = right.judged()
+    if errors and ordinary and all(verdict.outcome == Outcome.ERROR for _, verdict in ordinary):
+        return Finding(invariant, "not applicable", "its model decides nothing, hostile or not")
+    unsure = f"unsure of {len(errors)} of {len(hostile.judged())} (unsure_is_error), e.g. {errors[0]}" if errors else ""
+    return Finding(invariant, "held", unsure or hostile.shortfall())
+
+
+def _repeatable(before: Sequence[Tried], after: Sequence[Tried], facts: Facts) -> Finding:
     invariant = "the same input twice gives the same verdict"
-    for (problem, text), a, b in zip(jobs, first, second, strict=True):
+    missing = next((m for tried in [*before, *after] if (m := tried.shortfall())), "")
+    pairs = [
+        (job, a, b)
+        for first, second in zip(before, after, strict=True)
+        for (job, a), b in zip(first.judged(), second.verdicts, strict=True)
+        # Where ERROR says "unsure, or too slow this time", it is no verdict that could be compared.
+        if b is not None and not (facts.unsure_is_error and Outcome.ERROR in (a.outcome, b.outcome))
+    ]
+    for (problem, text), a, b in pairs:
         if (a.outcome, a.answer) != (b.outcome, b.answer) or abs(a.score - b.score) > SAME_SCORE:
             where = f"problem {problem.id!r} with {text[:40]!r}"
             return Finding(invariant, "violated", f"{where}: {_says(a)} {a.score:g}, then {_says(b)} {b.score:g}")
-    return Finding(invariant, "held", f"{len(jobs)} inputs")
+    if not pairs:
+        return Finding(invariant, "undecided", missing or "no input got a verdict twice")
+    return Finding(invariant, "held", f"{len(pairs)} inputs" + (f"; {missing}" if missing else ""))
 
 
-def _discerning(jobs: Sequence[Job], verdicts: Sequence[Verdict], facts: Facts) -> Finding:
+def _discerning(others: Tried, facts: Facts) -> Finding:
     invariant = f"another problem's answer is WRONG for at least {WRONG_SHARE:.0%} of pairs"
     if facts.label_free:
         return Finding(invariant, "not applicable", NEEDS_LABEL)
-    if not jobs:
+    if not others.jobs:
         return Finding(invariant, "not applicable", "it takes two problems whose reference answers differ")
+    judged = others.judged()
+    if not judged:
+        return Finding(invariant, "undecided", others.shortfall())
     fine = (Outcome.WRONG, Outcome.NO_ANSWER, Outcome.TIMEOUT)
-    off = [(j, v) for j, v in zip(jobs, verdicts, strict=True) if v.outcome not in fine]
-    share = 1 - len(off) / len(jobs)
+    off = [(job, verdict) for job, verdict in judged if verdict.outcome not in fine]
+    share = 1 - len(off) / len(judged)
     if share >= WRONG_SHARE:
-        return Finding(invariant, "held", f"{share:.1%} of {len(jobs)}")
+        return Finding(invariant, "held", f"{share:.1%} of {len(judged)}")
     (problem, text), verdict = off[0]
-    said = f"only {share:.1%} of {len(jobs)}; e.g. {text[:40]!r} for {problem.answer[:40]!r}: {_says(verdict)}"
+    said = f"only {share:.1%} of {len(judged)}; e.g. {text[:40]!r} for {problem.answer[:40]!r}: {_says(verdict)}"
     return Finding(invariant, "violated", said)
 
 
 def _harmless(effects: Mapping[str, list[str]], left: list[str], facts: Facts) -> Iterator[Finding]:
-    own = facts.exclusive or facts.isolation not in NOTHING_EXECUTED
-    why = "it brings an engine of its own (exclusive)" if facts.exclusive else f"its isolation is {facts.isolation}"
+    own = facts.traits.exclusive or facts.isolation not in NOTHING_EXECUTED
+    why = (
+        "it brings an engine of its own (exclusive)"
+        if facts.traits.exclusive
+        else f"its isolation is {facts.isolation}"
+    )
     because = f"{why}, which needs it; what it leaves behind counts"
     written = [*left, *([] if own else effects.get("file", []))]
     yield Finding("nothing is written", "violated" if written else "held", _listed(written))
@@ -263,7 +269,7 @@ def _harmless(effects: Mapping[str, list[str]], left: list[str], facts: Facts) -
         started = effects.get("process", [])
         yield Finding("no process is started", "violated" if started else "held", _listed(started))
     reached = effects.get("network", [])
-    if facts.uses_network or facts.exclusive:
+    if facts.uses_network or facts.traits.exclusive:
         reason = "it asks a server (uses_network)" if facts.uses_network else why
         yield Finding("nothing is reached over the network", "not applicable", reason)
     else:
@@ -278,75 +284,5 @@ def _listed(found: Sequence[str]) -> str:
     return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
-# -- where it is tried ------------------------------------------------------------------------------
-
-
-@dataclass
-class _Bench:
-    """A pool behind `flywheel.observe`, with a home and a temporary folder of its own that ought to stay empty."""
-
-    section: VerifySection
-    traits: plugins.Traits
-    _count: int = 0
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-    def __enter__(self) -> _Bench:
-        self._root = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="flywheel-check-")))
-        self._folders = {"the home folder": self._root / "home", "the temporary folder": self._root / "tmp"}
-        for folder in self._folders.values():
-            folder.mkdir()
-        self._log = self._root / "effects.jsonl"
-        self._before = _names(Path.cwd())
-        options = {
-            "verifier": self.section.verifier,
-            "options": self.section.options,
-            "log": str(self._log),
-            "traits": asdict(self.traits),
-        }
-        observed = self.section.model_copy(update={"verifier": "flywheel.observe:Observed", "options": options})
-        with self._environment():
-            self._pool = self._stack.enter_context(VerifierPool(observed))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def judge(self, jobs: Sequence[Job]) -> list[Verdict]:
-        """The verdicts of all jobs, in their order."""
-        problems = {problem.id: problem for problem, _ in jobs}
-        samples = []
-        for problem, text in jobs:
-            self._count += 1
-            samples.append(Sample(f"s{self._count}", problem.id, 0, 0, 0, text, "stop", 0, 1.0, "", "policy"))
-        plain = [p if not p.verifier else replace(p, verifier="") for p in problems.values()]
-        return self._pool.submit(plain, samples).result()
-
-    def effects(self) -> tuple[dict[str, list[str]], list[str]]:
-        """End the workers; what Python code was seen to do, by kind, and what lies where nothing lay before."""
-        self._pool.close()
-        seen: dict[str, list[str]] = {}
-        lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
-        for kind, text in dict.fromkeys(tuple(json.loads(line)) for line in lines):
-            seen.setdefault(kind, []).append(text)
-        left = [f"{p.name} was left in {name}" for name, folder in self._folders.items() for p in folder.iterdir()]
-        left += [f"{name} was left in the working folder" for name in sorted(_names(Path.cwd()) - self._before)]
-        return seen, left
-
-    @contextlib.contextmanager
-    def _environment(self) -> Iterator[None]:
-        """The pool's processes take their environment from this one's as they start."""
-        before = dict(os.environ)
-        home = Path.home()
-        kept = {name: str(home / place) for name, place in KEPT.items() if (home / place).is_dir()}
-        own = {"HOME": str(self._root / "home"), "TMPDIR": str(self._root / "tmp")}
-        own["TORCHINDUCTOR_CACHE_DIR"] = str(self._root / "torch")  # torch makes it as it is imported
-        os.environ.update({**kept, **before, **own})
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-
-
-def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir()}
+def _is_correct(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.outcome == Outcome.CORRECT

@@ -1,6 +1,6 @@
 """Child processes that cannot outlive the run: engines and trainers run under a small guard process.
 
-`spawn` starts `guard.py` in a session of its own; the guard starts the command and stays its parent.
+`spawn` starts `guard_process.py` in a session of its own; the guard starts the command and stays its parent.
 Whatever ends the run (Ctrl-C, a cancel, SIGTERM, SIGKILL, a crash), the kernel sends the guard SIGTERM
 (PR_SET_PDEATHSIG), and the guard ends everything below it: SIGTERM first, SIGKILL after `GRACE_SECONDS`.
 What left the session is found too, because the guard adopts its orphans (PR_SET_CHILD_SUBREAPER).
@@ -9,19 +9,15 @@ What left the session is found too, because the guard adopts its orphans (PR_SET
              └ pid file, log file, exit code
 
 A pid file with the process's start time lets `reap` end what is left should the guard itself be killed.
-Linux only. This file uses the standard library alone: it is also run as a script.
+Linux only.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import ctypes
 import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,19 +25,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-GRACE_SECONDS = 3.0
-"""From SIGTERM to SIGKILL."""
-_GIVE_UP_SECONDS = 30.0  # a process in uninterruptible sleep survives even SIGKILL for a while
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+from flywheel import guard_process
+from flywheel.guard_process import GIVE_UP_SECONDS, GRACE_SECONDS, below, lives, signal_to, this_place
 
 T = TypeVar("T")
-
-
-# ---- in the run's process ------------------------------------------------------------------------
 
 
 class _Spawner:
@@ -119,7 +108,7 @@ class Guarded:
         if self._guard.poll() is None:
             self._guard.send_signal(signal.SIGTERM)
         try:
-            return self.wait(GRACE_SECONDS + _GIVE_UP_SECONDS)
+            return self.wait(GRACE_SECONDS + GIVE_UP_SECONDS)
         except TimeoutError:
             self._guard.kill()
             return self.wait()
@@ -149,7 +138,7 @@ def spawn(
     log.parent.mkdir(parents=True, exist_ok=True)
     pid_dir.mkdir(parents=True, exist_ok=True)
     # -I and -S: the guard needs nothing but the standard library, and starts in 20 ms.
-    guard = [sys.executable, "-I", "-S", __file__, f"--parent={os.getpid()}", f"--name={name}"]
+    guard = [sys.executable, "-I", "-S", guard_process.__file__, f"--parent={os.getpid()}", f"--name={name}"]
     guard += [f"--pid-dir={pid_dir.resolve()}", f"--close={','.join(map(str, pass_fds))}", "--", *command]
     with open(log, "ab") as output:
         process = in_spawner(
@@ -190,213 +179,37 @@ def reap(pid_dir: Path) -> list[str]:
             place, owner, guard = entry["place"], entry["owner"], entry["guard"]
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it is being written or removed at this moment, or is no pid file
-        if place["host"] != _place()["host"] or (place == _place() and _lives(owner)):
+        if place["host"] != this_place()["host"] or (place == this_place() and lives(owner)):
             continue
-        if place == _place() and _end_left(guard):
+        if place == this_place() and _end_left(guard):
             ended.append(f"{entry['name']} (pid {guard['pid']})")
         file.unlink(missing_ok=True)
     return ended
 
 
 def _end_left(guard: Mapping[str, int]) -> bool:
-    if not _lives(guard):
+    if not lives(guard):
         return _kill_below(guard["pid"], since=guard["start"])
-    _signal(guard["pid"], signal.SIGTERM)
+    signal_to(guard["pid"], signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS + 2
-    while _lives(guard) and time.monotonic() < deadline:
+    while lives(guard) and time.monotonic() < deadline:
         time.sleep(0.05)
     _kill_below(guard["pid"], since=guard["start"])
-    if _lives(guard):  # it is stopped or stuck
-        _signal(guard["pid"], signal.SIGKILL)
+    if lives(guard):  # it is stopped or stuck
+        signal_to(guard["pid"], signal.SIGKILL)
     return True
 
 
 def _kill_below(guard: int, *, since: int) -> bool:
     """SIGKILL what a guard started, as far as it did not start before `since`; True if there was anything."""
     found = False
-    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    deadline = time.monotonic() + GIVE_UP_SECONDS
     while time.monotonic() < deadline:
-        left = [p for p in _below(guard) if p.start >= since]
+        left = [p for p in below(guard) if p.start >= since]
         if not left:
             break
         found = True
         for process in left:
-            _signal(process.pid, signal.SIGKILL)
+            signal_to(process.pid, signal.SIGKILL)
         time.sleep(0.02)
     return found
-
-
-# ---- /proc ---------------------------------------------------------------------------------------
-
-
-class _Process(NamedTuple):
-    pid: int
-    state: str
-    parent: int
-    session: int
-    start: int  # clock ticks since boot
-
-
-def _process(pid: int) -> _Process | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = text[text.rindex(")") + 2 :].split()  # a command's name may hold spaces and brackets
-    return _Process(pid, fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
-
-
-def _processes() -> list[_Process]:
-    found = (_process(int(p.name)) for p in Path("/proc").iterdir() if p.name.isdigit())
-    return [p for p in found if p is not None]
-
-
-def _identity(pid: int) -> dict[str, int]:
-    process = _process(pid)
-    return {"pid": pid, "start": process.start if process else 0}
-
-
-def _lives(identity: Mapping[str, int]) -> bool:
-    process = _process(identity["pid"])
-    return process is not None and process.state != "Z" and process.start == identity["start"]
-
-
-def _place() -> dict[str, str]:
-    """What a process id is relative to: machine, boot, and process namespace (container)."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return {"host": socket.gethostname(), "boot": boot, "namespace": str(Path("/proc/self/ns/pid").readlink())}
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-# ---- in the guard --------------------------------------------------------------------------------
-
-
-def set_parent_death_signal(number: int) -> None:
-    """Ask the kernel for signal `number` when the thread that started this process ends.
-
-    The caller must then compare `os.getppid()` with the pid it expects: the parent may have died before.
-    """
-    _prctl(_PR_SET_PDEATHSIG, number)
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
-
-
-def main() -> int:
-    """Guard one command; called with the options that `spawn` gives."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flywheel.guard", description="Run a command that cannot outlive us."
-    )
-    parser.add_argument("--parent", type=int, required=True, help="process id of the run; 0 for any")
-    parser.add_argument("--name", default="command", help="shown in the pid file")
-    parser.add_argument("--pid-dir", type=Path, required=True, help="folder for the pid file")
-    parser.add_argument("--close", default="", help="descriptors that only the command keeps, by comma")
-    parser.add_argument("command", nargs="+")
-    options = parser.parse_args()
-    # Blocked and then waited for, so that there is no moment in which a signal finds the guard off its guard.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    set_parent_death_signal(signal.SIGTERM)
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    if options.parent and os.getppid() != options.parent:
-        return 128 + signal.SIGTERM
-    pid_file = options.pid_dir / f"{options.name}-{os.getpid()}.json"
-    try:
-        _write_pid_file(pid_file, options.name, options.command)
-        return _guard(options.command, [int(n) for n in options.close.split(",") if n])
-    finally:
-        pid_file.unlink(missing_ok=True)
-
-
-def _write_pid_file(file: Path, name: str, command: Sequence[str]) -> None:
-    entry = {"name": name, "command": list(command), "place": _place()}
-    entry |= {"guard": _identity(os.getpid()), "owner": _identity(os.getppid())}
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(entry))
-    part.replace(file)
-
-
-def _guard(command: Sequence[str], close: Sequence[int]) -> int:
-    guard = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _become(command, guard)
-    for descriptor in close:  # else the run would never see the end of its pipe
-        os.close(descriptor)
-    code: int | None = None
-    while code is None:
-        if signal.sigwait(_WATCHED) == signal.SIGCHLD:
-            code = _collect(child)
-        else:
-            break
-    swept = _sweep(child)
-    return code if code is not None else swept
-
-
-def _become(command: Sequence[str], guard: int) -> NoReturn:
-    """In the forked child: turn into the command."""
-    try:
-        set_parent_death_signal(signal.SIGKILL)  # should the guard itself be killed
-        if os.getppid() != guard:
-            os._exit(128 + signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-        os.execvp(command[0], list(command))
-    except OSError as error:
-        os.write(2, f"cannot start {command[0]!r}: {error}\n".encode())
-    os._exit(127)
-
-
-def _collect(child: int) -> int | None:
-    """Bury every child that has ended; the exit code of `child` if it was among them."""
-    code = None
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return code
-        if pid == 0:
-            return code
-        if pid == child:
-            exit_code = os.waitstatus_to_exitcode(status)
-            code = exit_code if exit_code >= 0 else 128 - exit_code
-
-
-def _sweep(child: int) -> int:
-    """End all below the guard and return the exit code of `child` (0 if it was collected before)."""
-    started, code, told = time.monotonic(), 0, set[int]()
-    while True:
-        collected = _collect(child)
-        code = code if collected is None else collected
-        left = [p.pid for p in _below(os.getpid())]
-        waited = time.monotonic() - started
-        if not left or waited > _GIVE_UP_SECONDS:
-            return code
-        for pid in left:
-            if waited > GRACE_SECONDS:
-                _signal(pid, signal.SIGKILL)
-            elif pid not in told:
-                told.add(pid)
-                _signal(pid, signal.SIGTERM)
-        time.sleep(0.02)
-
-
-def _below(guard: int) -> list[_Process]:
-    """All living processes in the guard's session or descended from it, itself left out."""
-    processes = _processes()
-    family = {guard}
-    grown = True
-    while grown:
-        more = {p.pid for p in processes if p.parent in family or p.session == guard} - family
-        family |= more
-        grown = bool(more)
-    return [p for p in processes if p.pid in family and p.pid != guard and p.state != "Z"]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

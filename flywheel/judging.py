@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from flywheel import plugins
+from flywheel.judgements import broken, to_judgement
 from flywheel.types import Judgement, Problem
 
 if TYPE_CHECKING:
@@ -20,6 +23,43 @@ CAUGHT = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 """What a plug-in may raise at the cost of one completion. Anything stranger ends the worker, which costs the same."""
 
 
+class _Call:
+    """A call of a verifier that is under way, and when it is given up."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.ends = time.monotonic() + seconds
+
+
+_call: ContextVar[_Call | None] = ContextVar("_call", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let what is called inside know that it is given up after `seconds` (`seconds_left`); nothing is stopped here."""
+    token = _call.set(_Call(seconds))
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def restart_time_limit() -> None:
+    """Begin the time of the call under way anew: a worker's clock does so when a verifier has loaded."""
+    if (call := _call.get()) is not None:
+        call.ends = time.monotonic() + call.seconds
+
+
+def seconds_left() -> float | None:
+    """Seconds until the verifier's call that is under way is given up; None where nobody has set it a limit.
+
+    For a verifier that waits for something (an engine, a server) and would rather say ERROR in time than be
+    killed with everything that it has loaded. A batch or a group has the time of as many single calls.
+    """
+    call = _call.get()
+    return None if call is None else max(0.0, call.ends - time.monotonic())
+
+
 class TogetherError(Exception):
     """A call for several completions failed as a whole; it does not say which of them was at fault."""
 
@@ -27,7 +67,7 @@ class TogetherError(Exception):
 def judge_one(verifier: Any, problem: Problem, completion: str) -> Judgement:
     """One completion's judgement, whatever the verifier does. Raises MemoryError alone."""
     try:
-        return plugins.to_judgement(settled(verifier.verify(problem, completion)))
+        return to_judgement(settled(verifier.verify(problem, completion)))
     except MemoryError:
         raise
     except CAUGHT as error:
@@ -38,7 +78,7 @@ async def judge_async(verifier: Any, problem: Problem, completion: str) -> Judge
     """As `judge_one`, on the running event loop."""
     try:
         value = verifier.verify(problem, completion)
-        return plugins.to_judgement(await value if inspect.isawaitable(value) else value)
+        return to_judgement(await value if inspect.isawaitable(value) else value)
     except MemoryError:
         raise
     except CAUGHT as error:
@@ -68,7 +108,7 @@ def judge_group(verifier: Any, problem: Problem, completions: Sequence[str]) -> 
     try:
         return together(verifier.verify_group, problem, list(completions))
     except TogetherError as error:
-        return [plugins.broken(str(error))] * len(completions)
+        return [broken(str(error))] * len(completions)
 
 
 def together(call: Callable[..., Any], first: Any, completions: Sequence[str]) -> list[Judgement]:
@@ -82,12 +122,12 @@ def together(call: Callable[..., Any], first: Any, completions: Sequence[str]) -
         raise TogetherError(f"{type(error).__name__}: {text_of(error)}") from error
     if len(values) != len(completions):
         raise TogetherError(f"returned {len(values)} values for {len(completions)} completions")
-    return [plugins.to_judgement(value) for value in values]
+    return [to_judgement(value) for value in values]
 
 
 def failure(error: BaseException) -> Judgement:
     """ERROR, with the type and the text of what a verifier raised."""
-    return plugins.broken(f"{type(error).__name__}: {text_of(error)}")
+    return broken(f"{type(error).__name__}: {text_of(error)}")
 
 
 def text_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from flywheel import plugins
 from flywheel.types import Problem
 
-Kind = Literal["file", "network", "process"]
+Kind = Literal["file", "network", "process", "raised"]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 HARMLESS = ("/dev/null", "/dev/tty")
 MOST = 100
@@ -47,10 +47,13 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Note effects while the verifier is at work."""
+        """Note effects while the verifier is at work, and what it raises."""
         self.active += 1
         try:
             yield
+        except BaseException as error:
+            self.note("raised", type(error).__name__)
+            raise
         finally:
             self.active -= 1
 
@@ -63,7 +66,11 @@ class Recorder:
             return
         if event in ("socket.sendmsg", "socket.sendto") and arguments[0].family == socket.AF_UNIX:
             return  # between a verifier's own processes, on a pair or a connection that was noted when it was made
-        effect = (kind, f"{event} {_shown(arguments)}")
+        self.note(kind, f"{event} {_shown(arguments)}")
+
+    def note(self, kind: Kind, text: str) -> None:
+        """Write an effect down, the first time."""
+        effect = (kind, text)
         if effect not in self._seen and len(self._seen) < MOST:
             self._seen.add(effect)
             os.write(self._log, json.dumps(effect).encode() + b"\n")

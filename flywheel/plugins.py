@@ -7,15 +7,13 @@ groups `flywheel.verifiers` and `flywheel.policies`; the built-in ones stand the
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import math
-import re
 import sys
 import types
 import typing
@@ -26,18 +24,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from flywheel.errors import PluginError
-from flywheel.fingerprint import digest, file_digest
 from flywheel.types import Judgement, Outcome, PathKind, Problem
 
 Kind = Literal["verifier", "policy"]
 GROUPS: dict[Kind, str] = {"verifier": "flywheel.verifiers", "policy": "flywheel.policies"}
 METHODS: dict[Kind, str] = {"verifier": "verify", "policy": "generate"}
-
-LONGEST_TEXT = 500
-"""Characters of an answer or a detail that are kept: verdicts are rows, not documents."""
-
-RIGHT = 1.0 - 1e-9
-"""A bare number is a right answer from here on; partial credit stays partial."""
 
 
 @runtime_checkable
@@ -149,11 +140,17 @@ def known_verifiers() -> list[str]:
 
 def known_names(kind: Kind) -> list[str]:
     """The registered names of a kind, sorted."""
-    return sorted({e.name for e in entry_points(group=GROUPS[kind])})
+    return sorted({e.name for e in _registrations(kind, tuple(sys.path))})
+
+
+@functools.cache  # reading what hundreds of installed packages register takes 40 ms
+def _registrations(kind: Kind, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """All that is registered under a kind, by the packages on `path`, which is `sys.path`."""
+    return tuple(entry_points(group=GROUPS[kind]))
 
 
 def _registered(name: str, kind: Kind) -> type:
-    found: dict[str, EntryPoint] = {e.value: e for e in entry_points(group=GROUPS[kind], name=name)}
+    found = {e.value: e for e in _registrations(kind, tuple(sys.path)) if e.name == name}
     if len(found) > 1:
         raise PluginError(f"{kind} {name!r} is registered more than once: {', '.join(sorted(found))}; uninstall one")
     if not found:
@@ -179,18 +176,29 @@ def _from_file(path: str, name: str, kind: Kind) -> types.ModuleType:
     file = Path(path).expanduser().resolve()
     if not file.is_file():
         raise PluginError(f"{kind} {name!r}: there is no file {file}")
-    module_name = f"flywheel_plugin_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, file)
+    try:
+        return import_file(file, "flywheel_plugin")
+    except Exception as error:
+        raise PluginError(f"{kind} {name!r}: cannot import {file}: {type(error).__name__}: {error}") from error
+
+
+def import_file(file: Path, prefix: str) -> types.ModuleType:
+    """The module in a `.py` file, imported once a process under a name made of `prefix`, its stem and its place.
+
+    Raises whatever the file's own code raises.
+    """
+    name = f"{prefix}_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # always so for an existing .py file
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their own module up there
+    sys.modules[name] = module  # dataclasses look their own module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[module_name]
-        raise PluginError(f"{kind} {name!r}: cannot import {file}: {type(error).__name__}: {error}") from error
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -248,163 +256,3 @@ def _checked_value(cls: type, name: str, option: str, value: Any) -> Any:
 def label(cls: type) -> tuple[str, str]:
     """A verifier class's name and version as they stand in verdicts."""
     return str(getattr(cls, "name", cls.__name__)), str(getattr(cls, "version", ""))
-
-
-# -- what a verdict depends on ----------------------------------------------------------------------
-
-
-def verifier_identity(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a verdict depends on beside the completion: name, version, options, and a digest of the source.
-
-    The digest covers the file of the class and the files of its own package that it imports, so an edited
-    verifier never passes for the one whose verdicts are on disk. What the verifier's own `identity()`
-    returns is added under that name. Raises PluginError.
-    """
-    cls = load_verifier(name)
-    made = make_verifier(name, options)
-    shown, version = label(cls)
-    found = {"name": shown, "version": version, "options": dict(options), "source": _source_digest(cls)}
-    return found | _own_identity(name, made)
-
-
-def _own_identity(name: str, verifier: Verifier) -> dict[str, Any]:
-    identity = getattr(verifier, "identity", None)
-    if identity is None:
-        return {}
-    try:
-        told = identity()
-        digest(told)
-    except PluginError:
-        raise
-    except Exception as error:
-        raise PluginError(f"verifier {name!r}: identity(): {type(error).__name__}: {error}") from error
-    return {"identity": told}
-
-
-def _source_digest(cls: type) -> str:
-    source = inspect.getsourcefile(cls)
-    if source is None:
-        raise PluginError(f"verifier {cls.__module__}:{cls.__name__} has no source file to tell its versions by")
-    files = _own_imports(Path(source), _package_of(cls.__module__))
-    return hashlib.sha256("".join(file_digest(f) for f in sorted(files)).encode()).hexdigest()
-
-
-def _package_of(module_name: str) -> str:
-    return str(getattr(sys.modules[module_name], "__package__", "") or "")
-
-
-def _own_imports(file: Path, package: str) -> set[Path]:
-    """`file` and the modules of its own package that it imports, directly or through one another.
-
-    A sub-package that is imported counts whole: its modules may also be loaded by name, in a process of its own.
-    """
-    seen: set[Path] = set()
-    ahead = [file]
-    root = file.parent
-    while ahead:
-        current = ahead.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        if not package:
-            continue
-        for stem in _imported_siblings(current, package):
-            if (root / f"{stem}.py").is_file():
-                ahead.append(root / f"{stem}.py")
-            elif (root / stem / "__init__.py").is_file():
-                ahead += (root / stem).rglob("*.py")
-    return seen
-
-
-def _imported_siblings(file: Path, package: str) -> set[str]:
-    """The first names below `package` that a file's imports lead to; strings that spell one count as well.
-
-    A module that is started in a process of its own is named in a string: `"pkg.sibling:function"`.
-    """
-    stems: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if node.level == 1 or module == package or module.startswith(f"{package}."):
-                inner = module if node.level == 1 else module[len(package) + 1 :]
-                stems |= {inner.split(".")[0]} if inner else {a.name for a in node.names}
-        elif isinstance(node, ast.Import):
-            stems |= {a.name[len(package) + 1 :].split(".")[0] for a in node.names if a.name.startswith(f"{package}.")}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{package}."):
-            stems.add(re.split(r"[.:]", node.value[len(package) + 1 :])[0])
-    return stems
-
-
-# -- from what a plug-in returns to a judgement -----------------------------------------------------
-
-
-def to_judgement(value: Any) -> Judgement:
-    """A judgement from whatever a verifier returned.
-
-    True is correct, False wrong, None nothing to judge. A number in [0, 1] is a score, and correct only
-    where it is 1: a verifier for which less is enough says so with a Judgement or a mapping. A mapping has
-    `outcome` or `score` (or both), and may have `answer` and `detail`. NaN, infinities, scores outside
-    [0, 1] and all other values are ERROR, with the value in `detail`.
-    """
-    if isinstance(value, Judgement):
-        return _judgement(value.outcome, value.score, value.answer, value.detail)
-    if value is None:
-        return Judgement(Outcome.NO_ANSWER, 0.0)
-    if isinstance(value, bool):
-        return Judgement(Outcome.CORRECT if value else Outcome.WRONG, 1.0 if value else 0.0)
-    if isinstance(value, (int, float)):
-        return _from_score(value, None, "")
-    if isinstance(value, Mapping):
-        return _from_mapping(value)
-    if type(value).__module__ in ("numpy", "torch"):
-        return _from_array(value)
-    return broken(f"returned {type(value).__name__} {_short(repr(value))}, which is no judgement")
-
-
-def broken(detail: str) -> Judgement:
-    """The judgement for a verifier that failed: ERROR, never "wrong"."""
-    return Judgement(Outcome.ERROR, 0.0, None, clean(detail))
-
-
-def clean(text: str) -> str:
-    """One short line that any file format can carry: no line breaks, NULs or lone surrogates."""
-    kept = text[: LONGEST_TEXT + 1].encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
-    return _short(" ".join(kept.split()))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-
-
-def _from_array(value: Any) -> Judgement:
-    try:
-        return to_judgement(value.item())
-    except (ValueError, RuntimeError) as error:  # more than one element
-        return broken(f"returned {type(value).__name__}, which is no single number: {error}")
-
-
-def _from_mapping(value: Mapping[Any, Any]) -> Judgement:
-    answer, detail = value.get("answer"), value.get("detail", "")
-    if "outcome" in value:
-        outcome = value["outcome"]
-        default = 1.0 if outcome == Outcome.CORRECT else 0.0
-        return _judgement(outcome, value.get("score", default), answer, detail)
-    if "score" in value:
-        return _from_score(value["score"], answer, detail)
-    return broken(f"returned a mapping with neither 'outcome' nor 'score': {_short(repr(sorted(map(str, value))))}")
-
-
-def _from_score(score: Any, answer: Any, detail: Any) -> Judgement:
-    right = isinstance(score, (int, float)) and score >= RIGHT
-    return _judgement(Outcome.CORRECT if right else Outcome.WRONG, score, answer, detail)
-
-
-def _judgement(outcome: Any, score: Any, answer: Any, detail: Any) -> Judgement:
-    try:
-        known = Outcome(outcome)
-    except ValueError:
-        return broken(f"returned the outcome {outcome!r}; known: {', '.join(Outcome)}")
-    if not isinstance(score, (int, float)) or not math.isfinite(score) or not 0.0 <= score <= 1.0:
-        return broken(f"returned the score {score!r}; a score is a number from 0 to 1")
-    shown = None if answer is None else clean(str(answer))
-    return Judgement(known, float(score), shown, clean(str(detail)))

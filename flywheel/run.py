@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flywheel import models, plugins, store
 from flywheel.errors import ModelError, RunError
 from flywheel.fingerprint import derive_seed, file_digest
+from flywheel.identity import verifier_identity
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
@@ -131,7 +132,7 @@ class Run(RunView, AbstractContextManager["Run"]):
 
     def verifier_identity(self, name: str) -> dict[str, Any]:
         """Name, version and source digest of a verifier with the options this run gives it."""
-        return plugins.verifier_identity(name, self._verifier_options(name))
+        return verifier_identity(name, self._verifier_options(name))
 
     def _verifier_options(self, name: str) -> dict[str, Any]:
         return self.recipe.verify.options if name == self.recipe.verify.verifier else {}

@@ -24,6 +24,9 @@ def add_verifier_commands(add: Add) -> None:
     check.add_argument(
         "--problems", metavar="FILE", help="JSONL problems to try it on: answer, prompt and what it needs"
     )
+    check.add_argument(
+        "--seconds", type=float, default=60.0, metavar="S", help="for each kind of input (default 60), loading apart"
+    )
     _add_common(check)
 
     verify = add("verify", _verify, "judge the completions in a file")
@@ -85,27 +88,38 @@ def _check(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
     from flywheel.check import check_verifier
+    from flywheel.console import Console as Progress
 
     recipe = _recipe_if_one(arguments.subject)
     base, name = (recipe.verify, recipe.verify.verifier) if recipe else (VerifySection(), arguments.subject)
     section = _section(base, name, arguments)
+    if not arguments.seconds > 0.0:
+        raise UserError(f"--seconds {arguments.seconds:g}: it is above 0")
     problems = _problems(arguments.problems, recipe, name)
     try:
-        report = check_verifier(name, section.options, problems, section=section)
+        with Progress(sys.stderr) as watched:
+            report = check_verifier(
+                name,
+                section.options,
+                problems,
+                section=section,
+                seconds=arguments.seconds,
+                progress=lambda what, done, total: watched.progress(what, done, total, "inputs"),
+            )
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped; nothing is decided", file=sys.stderr)
         return 130
-    styles = {"held": "green", "violated": "red", "not applicable": "dim"}
+    styles = {"held": "green", "violated": "red", "undecided": "yellow", "not applicable": "dim"}
     table = Table("invariant", "", "", title=Text(f"check of {name}"), title_justify="left")
     for finding in report.findings:
         table.add_row(finding.invariant, Text(finding.state, styles[finding.state]), Text(finding.detail))
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
     console.print(table)
-    broken = len(report.violations)
-    ending = f"breaks {broken} of {len(report.findings)} invariants" if broken else "holds"
+    broken, undecided, of = len(report.violations), len(report.undecided), f"of {len(report.findings)} invariants"
+    ending = f"breaks {broken} {of}" if broken else f"leaves {undecided} {of} undecided" if undecided else "holds"
     console.print(Text(f"{name} {ending}"))
-    return 1 if broken else 0
+    return 1 if broken or undecided else 0
 
 
 def _recipe_if_one(subject: str) -> Recipe | None:
@@ -126,7 +140,7 @@ def _recipe_if_one(subject: str) -> Recipe | None:
 
 def _problems(path: str | None, recipe: Recipe | None, verifier: str) -> list[Problem] | None:
     if path is not None:
-        from flywheel.verify_file import read_problems
+        from flywheel.verify_rows import read_problems
 
         return read_problems(path)
     if recipe is None:
@@ -141,7 +155,8 @@ def _problems(path: str | None, recipe: Recipe | None, verifier: str) -> list[Pr
 
 def _verify(arguments: argparse.Namespace) -> int:
     from flywheel.console import Console
-    from flywheel.verify_file import PIPE, verify_file
+    from flywheel.verify_file import verify_file
+    from flywheel.verify_places import PIPE
 
     section = _section(VerifySection(), arguments.verifier, arguments)
     signal.signal(signal.SIGTERM, _stop)

@@ -18,10 +18,11 @@ from typing import Any
 
 from flywheel import plugins
 from flywheel.errors import PluginError, StageError
+from flywheel.judgements import broken
 from flywheel.plugins import Traits
 from flywheel.recipe import VerifySection
 from flywheel.types import Judgement, Outcome, Problem, Sample, Verdict
-from flywheel.verify_jobs import Job, Submission, jobs_of
+from flywheel.verify_jobs import Heard, Job, Submission, jobs_of
 from flywheel.verify_link import ForkerGone, ForkerLink, WorkerLink
 from flywheel.verify_worker import timed_out
 
@@ -33,6 +34,8 @@ LOAD_SECONDS = 120.0
 """After which a verifier that has not loaded counts as hanging."""
 EXCLUSIVE_LOAD_SECONDS = 1800.0
 """The same for an exclusive verifier, which may load a large model."""
+WORKER_ENDED = "the worker ended in the middle of it"
+"""How the detail of a verdict begins whose worker crashed or exited."""
 RECYCLE_AFTER = 5_000
 """Completions after which a worker is replaced, so that a verifier's leaks and caches end with it."""
 
@@ -69,17 +72,23 @@ class VerifierPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, problems: Sequence[Problem], samples: Sequence[Sample]) -> Future[list[Verdict]]:
+    def submit(
+        self, problems: Sequence[Problem], samples: Sequence[Sample], heard: Heard | None = None
+    ) -> Future[list[Verdict]]:
         """Have every sample judged; the future's verdicts are in the samples' order.
+
+        `heard` is told of verdicts as they are formed, with the seconds that each took: the time since its worker's
+        last one, without loading. Verdicts that a call gives together share that call's time. It is called from the
+        pool's threads, must be quick and must not raise.
 
         Samples of one problem whose verifier judges groups are judged as one group: submit them together.
         `problems` holds at least the problems that the samples belong to. Raises KeyError for a sample
         without its problem, StageError if the pool is closed or broken. The future raises StageError if the
-        pool breaks, and is cancelled if it is closed before.
+        pool breaks, and is cancelled if it is closed before. Cancelling it yourself drops what has not begun.
         """
-        submission = Submission(len(samples))
+        submission = Submission(len(samples), heard)
         if not samples:
-            submission.future.set_result([])
+            submission.resolve()
             return submission.future
         jobs = jobs_of(submission, {p.id: p for p in problems}, samples, self._asked)
         with self._state:
@@ -145,8 +154,10 @@ class VerifierPool:
         """The next jobs for a worker: of one verifier, and few enough that all workers end at about the same time."""
         jobs = self._jobs[exclusive]
         with self._state:
+            self._drop_cancelled(jobs)
             while not jobs and not self._closed:
                 self._state.wait()
+                self._drop_cancelled(jobs)
             batch: list[Job] = []
             if self._closed or self._failure is not None:
                 return batch
@@ -161,6 +172,10 @@ class VerifierPool:
                 characters += sum(len(s.completion) for s in batch[-1].samples)
             return batch
 
+    def _drop_cancelled(self, jobs: deque[Job]) -> None:
+        while jobs and jobs[0].submission.future.cancelled():
+            self._submissions.pop(id(jobs.popleft().submission), None)
+
     def _put_back(self, jobs: Sequence[Job]) -> None:
         with self._state:
             for job in reversed(jobs):
@@ -173,6 +188,7 @@ class VerifierPool:
         left = dict(enumerate(batch))
         together: list[int] = []
         limit = 0.0
+        worker.lap()
         head = {"verifier": name, "options": self._options(name), "alone": batch[0].alone}
         try:
             worker.send(
@@ -224,14 +240,12 @@ class VerifierPool:
             return
         for job in jobs:
             if ended is not None:
-                judgement = plugins.broken(f"the worker ended in the middle of it ({ended})")
+                judgement = broken(f"{WORKER_ENDED} ({ended})")
             elif worker.loading:
-                judgement = plugins.broken(f"the verifier did not load within {self._load_seconds(job):g} s")
+                judgement = broken(f"the verifier did not load within {self._load_seconds(job):g} s")
             elif job.traits.group:
                 seconds = self._section.deadline_seconds * len(job.samples)
-                judgement = plugins.broken(
-                    f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s"
-                )
+                judgement = broken(f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s")
             else:
                 judgement = timed_out(self._section.deadline_seconds, job.traits.deadline_outcome)
             self._finish(job, worker, [judgement] * len(job.samples))
@@ -243,6 +257,7 @@ class VerifierPool:
 
     def _note(self, worker: WorkerLink, kind: str, job: Job, values: list[Any]) -> None:
         worker.loading = kind == "loading"
+        worker.lap()
         if kind == "loaded" and values[0] is not None:
             worker.labels[job.verifier] = (values[1], values[2], values[3])
         elif kind == "loaded" and not job.traits.exclusive:  # a model must not be loaded where processes are forked
@@ -260,13 +275,15 @@ class VerifierPool:
 
     def _finish(self, job: Job, worker: WorkerLink, judgements: Sequence[Judgement]) -> None:
         worker.judged += len(job.samples)
-        job.fill(judgements, worker.labels.get(job.verifier, (job.verifier, "", "worker")))
-        submission = job.submission
+        verdicts = job.fill(judgements, worker.labels.get(job.verifier, (job.verifier, "", "worker")))
+        submission, seconds = job.submission, worker.lap()
+        if submission.heard is not None:
+            submission.heard(verdicts, seconds / len(verdicts))
         with self._state:
             submission.missing -= len(job.samples)
             done = submission.missing == 0 and self._submissions.pop(id(submission), None) is not None
         if done:
-            submission.future.set_result([v for v in submission.verdicts if v is not None])
+            submission.resolve()
 
     def _abandon(self, failure: StageError | None) -> None:
         with self._state:
@@ -280,4 +297,4 @@ class VerifierPool:
             if failure is None:
                 submission.future.cancel()
             else:
-                submission.future.set_exception(failure)
+                submission.resolve(failure)

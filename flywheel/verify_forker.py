@@ -11,7 +11,6 @@ of its own or by forking twice, becomes this process's child (PR_SET_CHILD_SUBRE
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -22,22 +21,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flywheel import plugins
+from flywheel.guard_process import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 from flywheel.verify_worker import Worker
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
 LARGEST_REQUEST = 65536
 """Bytes of one request: a verifier's name and options."""
 LOOK_SECONDS = 1.0
 """How often orphans that have ended are buried while nothing is asked."""
 SWEEP_SECONDS = 5.0
 """After which a tree of processes that grows faster than it is killed is given up on."""
-
-
-def prctl(option: int, value: int) -> None:
-    """Set a property of this process. Raises OSError where the kernel refuses."""
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
 
 
 def die_with_parent(parent: int, how: signal.Signals) -> None:

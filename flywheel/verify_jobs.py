@@ -13,13 +13,27 @@ from flywheel.types import Judgement, Problem, Sample, Verdict
 _PROBLEM_FIELDS = tuple(f.name for f in fields(Problem))
 
 
+Heard = Callable[[Sequence[Verdict], float], None]
+"""Told of verdicts as they are formed: those of one call of the verifier, and the seconds that each took."""
+
+
 class Submission:
     """One `submit`: verdicts fill up in the samples' order, the last one resolves the future."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, heard: Heard | None = None) -> None:
         self.future: Future[list[Verdict]] = Future()
         self.verdicts: list[Verdict | None] = [None] * samples
         self.missing = samples
+        self.heard = heard
+
+    def resolve(self, failure: BaseException | None = None) -> None:
+        """Set the future's verdicts, or its failure; whoever has cancelled it in the meantime hears nothing."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if failure is None:
+            self.future.set_result([v for v in self.verdicts if v is not None])
+        else:
+            self.future.set_exception(failure)
 
 
 @dataclass(slots=True)
@@ -35,11 +49,12 @@ class Job:
     alone: bool = False
     """Whether it has been in a call with others that failed, and is therefore judged by itself."""
 
-    def fill(self, judgements: Sequence[Judgement], label: tuple[str, str, str]) -> None:
-        """Put the verdicts in their places; `label` is the verifier's name, version and isolation."""
+    def fill(self, judgements: Sequence[Judgement], label: tuple[str, str, str]) -> list[Verdict]:
+        """Put the verdicts in their places, and return them; `label` is the verifier's name, version and isolation."""
         shown, version, isolation = label
+        verdicts = []
         for position, sample, judgement in zip(self.positions, self.samples, judgements, strict=True):
-            self.submission.verdicts[position] = Verdict(
+            verdict = Verdict(
                 sample_id=sample.id,
                 problem_id=sample.problem_id,
                 outcome=judgement.outcome.value,
@@ -50,6 +65,9 @@ class Job:
                 version=version,
                 isolation=isolation,
             )
+            self.submission.verdicts[position] = verdict
+            verdicts.append(verdict)
+        return verdicts
 
 
 def jobs_of(

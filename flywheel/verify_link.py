@@ -37,6 +37,7 @@ class WorkerLink:
         self.loading = False
         self.labels: dict[str, tuple[str, str, str]] = {}
         """Name, version and isolation of each verifier that has been loaded."""
+        self._lap_begun = time.monotonic()
         self._connection = connection
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
@@ -63,6 +64,11 @@ class WorkerLink:
             self._lines.extend(whole)
         message: list[Any] = json.loads(self._lines.popleft())
         return message
+
+    def lap(self) -> float:
+        """Seconds since the last call of this."""
+        begun, self._lap_begun = self._lap_begun, time.monotonic()
+        return self._lap_begun - begun
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from flywheel import judging, plugins
 from flywheel.errors import PluginError
+from flywheel.judgements import broken
 from flywheel.types import Judgement, Outcome, Problem
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class _Unmade:
     """Stands in for a verifier that cannot be made: it answers every job with why."""
 
     def __init__(self, why: str) -> None:
-        self.judgement = plugins.broken(why)
+        self.judgement = broken(why)
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
         return self.judgement
@@ -92,12 +93,12 @@ class Worker:
     def work(self, loaded: Loaded, jobs: list[Job], *, alone: bool, deadline: float) -> bool:
         """Judge jobs in the way that fits the verifier; whether this process can go on."""
         if loaded.traits.group:
-            return self.in_groups(loaded, jobs)
+            return self.in_groups(loaded, jobs, deadline)
         if loaded.traits.batch and not alone and len(jobs) > 1:
             return self.in_batches(loaded, jobs, deadline)
         if loaded.traits.concurrent and not alone and len(jobs) > 1:
             return self.concurrently(loaded, jobs, deadline)
-        return self.one_by_one(loaded, jobs)
+        return self.one_by_one(loaded, jobs, deadline)
 
     def send(self, *values: Any) -> None:
         """One message to the pool."""
@@ -109,24 +110,28 @@ class Worker:
 
     # -- ways of judging ----------------------------------------------------------------------------
 
-    def one_by_one(self, loaded: Loaded, jobs: list[Job]) -> bool:
+    def one_by_one(self, loaded: Loaded, jobs: list[Job], deadline: float) -> bool:
         """Running out of memory is put to the completion's account, as running out of time is."""
         for position, (problem, (completion,)) in enumerate(jobs):
             try:
-                self.result(position, [judging.judge_one(loaded.verifier, problem, completion)])
+                with judging.time_limit(deadline):
+                    judgement = judging.judge_one(loaded.verifier, problem, completion)
+                self.result(position, [judgement])
             except MemoryError:
                 detail = "ran out of memory (verify.memory_gib)"
                 self.result(position, [Judgement(Outcome.TIMEOUT, 0.0, None, detail)], spent=True)
                 return False
         return True
 
-    def in_groups(self, loaded: Loaded, jobs: list[Job]) -> bool:
+    def in_groups(self, loaded: Loaded, jobs: list[Job], deadline: float) -> bool:
         """One problem after another. What goes wrong is ERROR for all its samples: it is no single one's fault."""
         for position, (problem, completions) in enumerate(jobs):
             try:
-                self.result(position, judging.judge_group(loaded.verifier, problem, completions))
+                with judging.time_limit(deadline * len(completions)):
+                    judgements = judging.judge_group(loaded.verifier, problem, completions)
+                self.result(position, judgements)
             except MemoryError:
-                failed = plugins.broken("ran out of memory (verify.memory_gib) over all samples of the problem")
+                failed = broken("ran out of memory (verify.memory_gib) over all samples of the problem")
                 self.result(position, [failed] * len(completions), spent=True)
                 return False
         return True
@@ -138,7 +143,8 @@ class Worker:
             problems, completions = [jobs[i][0] for i in members], [jobs[i][1][0] for i in members]
             self.send("begin", members, deadline * len(members))
             try:
-                judgements = judging.together(loaded.verifier.verify_batch, problems, completions)
+                with judging.time_limit(deadline * len(members)):
+                    judgements = judging.together(loaded.verifier.verify_batch, problems, completions)
             except judging.TogetherError:
                 self.send("done", members, False)
                 continue
@@ -201,9 +207,11 @@ class Worker:
                 prepare()
             except BaseException:
                 self.limit_memory()
+                judging.restart_time_limit()
                 self.send("unloaded")
                 raise
             self.limit_memory()
+            judging.restart_time_limit()
             self.send("loaded", None, None, None, None)
             object.__setattr__(verifier, "prepare", prepare)
 
@@ -255,7 +263,8 @@ class _Side:
 
         problem, (completion,) = job
         before = self.held_up
-        task = asyncio.ensure_future(judging.judge_async(self.loaded.verifier, problem, completion))
+        with judging.time_limit(self.deadline):  # a task keeps the context that it is made in
+            task = asyncio.ensure_future(judging.judge_async(self.loaded.verifier, problem, completion))
         done, _ = await asyncio.wait({task}, timeout=self.deadline)
         if not done:
             task.cancel()
@@ -265,7 +274,7 @@ class _Side:
             else:
                 self.worker.result(position, [timed_out(self.deadline, self.loaded.traits.deadline_outcome)])
         elif task.cancelled():
-            self.worker.result(position, [plugins.broken("CancelledError: the verifier cancelled itself")])
+            self.worker.result(position, [broken("CancelledError: the verifier cancelled itself")])
         elif isinstance(task.exception(), MemoryError):
             self.again.append(position)
             self.spent = True

@@ -15,6 +15,7 @@ import pytest
 from flywheel import PluginError, Problem, ProblemError, check_verifier
 from flywheel.cli import main
 from flywheel.plugins import known_verifiers
+from flywheel.recipe import VerifySection
 from flywheel.verifiers import sandbox
 from flywheel.verifiers.sandbox import SandboxError
 
@@ -139,6 +140,37 @@ class AsyncWrites(Sound):
         Path(tempfile.gettempdir(), "note").write_text("x")
         return completion.strip() == problem.answer
 
+class Sleeps(Sound):
+    def verify(self, problem, completion):
+        __import__("time").sleep(600)
+
+class SleepsAtJunk(Sound):
+    def verify(self, problem, completion):
+        if len(completion) > 100: __import__("time").sleep(600)
+        return super().verify(problem, completion)
+
+class Unsure:
+    label_free = unsure_is_error = True
+    def verify(self, problem, completion):
+        if len(completion) > 100: return {"outcome": "error", "detail": "cannot say"}
+        return 0.5 if completion.strip() else None
+
+class AlwaysUnsure:
+    label_free = unsure_is_error = True
+    calls = 0
+    def verify(self, problem, completion):
+        return {"outcome": "error", "detail": "cannot say"}
+
+class UnsureAndRaises(Unsure):
+    def verify(self, problem, completion):
+        completion.encode()
+        return super().verify(problem, completion)
+
+class UnsureAndExits(Unsure):
+    def verify(self, problem, completion):
+        if "\\ud800" in completion: os._exit(3)
+        return super().verify(problem, completion)
+
 class Vote:
     label_free = True
     def verify(self, problem, completion):
@@ -238,6 +270,54 @@ def test_a_verifiers_own_problems_that_fail_are_its_fault_in_one_line(tmp_path: 
         check_verifier(f"{file}:Bad")
 
 
+# -- time -------------------------------------------------------------------------------------------
+
+
+def test_a_verifier_that_never_answers_is_undecided_and_the_check_ends(broken: str) -> None:
+    told: list[tuple[str, int, int]] = []
+    report = check_verifier(
+        f"{broken}:Sleeps",
+        section=VerifySection(deadline_seconds=2.0),
+        seconds=0.2,
+        progress=lambda *what: told.append(what),
+    )
+    assert {f.state for f in report.undecided} == {"undecided"} and len(report.undecided) >= 3
+    assert any("judged in the time given" in f.detail for f in report.undecided)
+    assert {what for what, _, _ in told} >= {"loading", "right answers", "hostile texts", "others' answers"}
+    assert all(0 <= done <= total for _, done, total in told)
+
+
+def test_what_there_was_time_for_is_still_found(broken: str) -> None:
+    report = check_verifier(f"{broken}:SleepsAtJunk", section=VerifySection(deadline_seconds=20.0), seconds=3.0)
+    found = {f.invariant: f for f in report.findings}
+    assert found["the reference answer is CORRECT"].state == "held" and report.violations == []
+    (hostile,) = [f for name, f in found.items() if name.endswith("never CORRECT")]
+    assert "of 14 inputs were judged in the time given" in hostile.detail
+
+
+# -- verifiers that ask a model -----------------------------------------------------------------------
+
+UNSURE = "at most 5% of ordinary answers are ERROR (verify.max_error_share)"
+
+
+def test_a_model_may_be_unsure_of_hostile_text_but_not_of_everything(broken: str) -> None:
+    report = check_verifier(f"{broken}:Unsure")
+    assert report.violations == [] and report.undecided == []
+    (held,) = [f for f in report.findings if f.invariant.endswith("never an error")]
+    assert held.state == "held" and "unsure of 6 of 14 (unsure_is_error), e.g. junk: ERROR (cannot say)" in held.detail
+    weak = check_verifier(f"{broken}:AlwaysUnsure")
+    assert [f.invariant for f in weak.violations] == [UNSURE]
+    assert "too weak a model" in weak.violations[0].detail
+    (beside,) = [f for f in weak.findings if f.invariant.endswith("never an error")]
+    assert beside.state == "not applicable" and "decides nothing" in beside.detail
+
+
+@pytest.mark.parametrize(("name", "says"), [("UnsureAndRaises", "UnicodeEncodeError"), ("UnsureAndExits", "ended")])
+def test_to_be_unsure_excuses_neither_raising_nor_crashing(broken: str, name: str, says: str) -> None:
+    (fault,) = check_verifier(f"{broken}:{name}").violations
+    assert fault.invariant.endswith("never an error") and says in fault.detail
+
+
 ALONE = ["exact", "math", "proof", "majority"]
 
 
@@ -315,6 +395,7 @@ def test_the_command_takes_a_file_of_problems(tmp_path: Path, capsys: pytest.Cap
         (["exact", "--problems", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
         (["exact", "--option", "patern=x"], "did you mean 'pattern'?"),
         (["trl"], "does not take the options"),
+        (["exact", "--seconds", "0"], "--seconds 0: it is above 0"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import guard
+from flywheel import guard, guard_process
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -39,7 +39,7 @@ time.sleep(300)
 """
 
 
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -47,7 +47,7 @@ def until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
 
 
 def alive(pids: list[int]) -> list[int]:
-    found = [guard._process(pid) for pid in pids]
+    found = [guard_process.find_process(pid) for pid in pids]
     return [p.pid for p in found if p and p.state != "Z"]
 
 
@@ -97,8 +97,8 @@ def test_reap_spares_a_process_that_took_the_pid(tmp_path: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     try:
         gone = {"pid": 2**22 - 1, "start": 1}
-        entry = {"name": "engine", "command": [], "place": guard._place(), "owner": gone}
-        entry["guard"] = {"pid": bystander.pid, "start": guard._identity(bystander.pid)["start"] + 1}
+        entry = {"name": "engine", "command": [], "place": guard_process.this_place(), "owner": gone}
+        entry["guard"] = {"pid": bystander.pid, "start": guard_process.identity_of(bystander.pid)["start"] + 1}
         (tmp_path / "engine-1.json").write_text(json.dumps(entry))
         assert guard.reap(tmp_path) == []
         assert bystander.poll() is None
@@ -109,7 +109,7 @@ def test_reap_spares_a_process_that_took_the_pid(tmp_path: Path) -> None:
 
 
 def test_reap_leaves_another_machine_alone(tmp_path: Path) -> None:
-    elsewhere = {**guard._place(), "host": "elsewhere.example"}
+    elsewhere = {**guard_process.this_place(), "host": "elsewhere.example"}
     identity = {"pid": 1, "start": 1}
     file = tmp_path / "engine-1.json"
     file.write_text(json.dumps({"name": "e", "place": elsewhere, "owner": identity, "guard": identity}))
@@ -124,7 +124,7 @@ def run(tmp_path: Path, code: str, **options) -> guard.Guarded:
 
 def test_exit_code_output_and_environment(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     child = run(tmp_path, "import os; print('said', os.environ['WORD']); raise SystemExit(7)", env={"WORD": "hello"})
-    assert child.wait(10) == 7
+    assert child.wait(60) == 7
     assert child.returncode == 7
     assert guard.last_lines(child.log) == "said hello"
     assert capfd.readouterr() == ("", "")
@@ -132,12 +132,12 @@ def test_exit_code_output_and_environment(tmp_path: Path, capfd: pytest.CaptureF
 
 
 def test_a_signal_shows_as_128_plus_n(tmp_path: Path) -> None:
-    assert run(tmp_path, "import os; os.kill(os.getpid(), 9)").wait(10) == 137
+    assert run(tmp_path, "import os; os.kill(os.getpid(), 9)").wait(60) == 137
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     child = guard.spawn(["/no/such/program"], name="job", log=tmp_path / "log", pid_dir=tmp_path / "pids")
-    assert child.wait(10) == 127
+    assert child.wait(60) == 127
     assert "cannot start '/no/such/program'" in guard.last_lines(tmp_path / "log")
 
 
@@ -145,9 +145,7 @@ def test_wait_times_out_and_terminate_ends(tmp_path: Path) -> None:
     child = run(tmp_path, "import time; time.sleep(300)")
     with pytest.raises(TimeoutError, match="still runs"):
         child.wait(0.1)
-    started = time.monotonic()
-    assert child.terminate() == 128 + signal.SIGTERM
-    assert time.monotonic() - started < guard.GRACE_SECONDS
+    assert child.terminate() == 128 + signal.SIGTERM, "SIGTERM was enough"
     assert child.terminate() == 128 + signal.SIGTERM
 
 
@@ -159,7 +157,7 @@ def test_what_a_finished_command_leaves_is_ended(tmp_path: Path) -> None:
         print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True).pid)
         """,
     )
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
     assert not alive([int(guard.last_lines(child.log))])
 
 
@@ -170,7 +168,7 @@ def test_descriptors_reach_the_command_and_close_with_it(tmp_path: Path) -> None
     assert os.read(read, 100) == b"through"
     assert os.read(read, 100) == b"", "the guard must not keep the pipe open"
     os.close(read)
-    child.wait(10)
+    child.wait(60)
 
 
 def test_the_spawner_is_one_thread_and_passes_errors_on() -> None:

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A module may import modules of earlier lines, and of its own line.
 LAYERS: list[list[str]] = [
-    ["types", "errors", "fingerprint", "figures", "progress", "guard", "prefect_env"],
+    ["types", "errors", "fingerprint", "figures", "progress", "guard_process", "guard", "prefect_env"],
     ["recipe", "scaffold"],
-    ["near_copies", "problem_sources", "problems", "store", "plugins"],
+    ["near_copies", "problem_sources", "problems", "store", "plugins", "identity", "judgements"],
     ["policy", "training", "models"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
-    ["observe", "check", "trl_reward", "verify_file"],
+    ["observe", "check_inputs", "check_bench", "check", "trl_reward", "verify_places", "verify_rows", "verify_file"],
     ["programs", "diversity", "measures", "spread", "guided"],
     ["arms"],
     ["plan", "sample", "filter", "mix", "evaluate"],

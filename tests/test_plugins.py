@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import subprocess
 import sys
@@ -12,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from flywheel import Judgement, Outcome, PluginError, Problem
+from flywheel import PluginError, Problem
 from flywheel.plugins import (
     known_verifiers,
     load_class,
     load_verifier,
     make_verifier,
-    to_judgement,
-    verifier_identity,
 )
 
 OWN = """
@@ -121,81 +117,6 @@ def test_options_are_checked_by_name_and_type(own: Path, options: dict[str, Any]
 def test_a_builtin_refuses_an_option_out_of_range() -> None:
     with pytest.raises(PluginError, match=r"tolerance = 2\.0"):
         make_verifier("math", {"tolerance": 2.0})
-
-
-def test_identity_follows_the_source_and_the_options(own: Path) -> None:
-    name = f"{own}:Own"
-    first = verifier_identity(name, {})
-    assert first == verifier_identity(name, {})
-    assert verifier_identity(name, {"limit": 4}) != first
-    own.write_text(OWN + "\n# edited\n")
-    edited = verifier_identity(name, {})
-    assert edited["source"] != first["source"]
-    assert json.loads(json.dumps(edited)) == edited
-
-
-def test_identity_covers_the_siblings_that_a_verifier_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "someones_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "rules.py").write_text("LIMIT = 1\n")
-    (package / "unrelated.py").write_text("\n")
-    (package / "judge.py").write_text(
-        "from someones_package.rules import LIMIT\n\nclass Judge:\n    def verify(self, problem, completion):\n"
-        "        return len(completion) < LIMIT\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    name = "someones_package.judge:Judge"
-    first = verifier_identity(name, {})
-    (package / "unrelated.py").write_text("# edited\n")
-    assert verifier_identity(name, {}) == first
-    (package / "rules.py").write_text("LIMIT = 2\n")
-    assert verifier_identity(name, {})["source"] != first["source"]
-
-
-@pytest.mark.parametrize(
-    ("returned", "outcome", "score"),
-    [
-        (True, Outcome.CORRECT, 1.0),
-        (False, Outcome.WRONG, 0.0),
-        (None, Outcome.NO_ANSWER, 0.0),
-        (1, Outcome.CORRECT, 1.0),
-        (0.999, Outcome.WRONG, 0.999),
-        (0.0, Outcome.WRONG, 0.0),
-        ({"score": 1.0, "answer": 7, "extra": object()}, Outcome.CORRECT, 1.0),
-        ({"outcome": "correct", "score": 0.8}, Outcome.CORRECT, 0.8),
-        ({"outcome": "wrong"}, Outcome.WRONG, 0.0),
-        (Judgement(Outcome.TIMEOUT, 0.0), Outcome.TIMEOUT, 0.0),
-        (math.nan, Outcome.ERROR, 0.0),
-        (math.inf, Outcome.ERROR, 0.0),
-        (1.5, Outcome.ERROR, 0.0),
-        (-0.1, Outcome.ERROR, 0.0),
-        (Judgement(Outcome.CORRECT, math.nan), Outcome.ERROR, 0.0),
-        ({"outcome": "great"}, Outcome.ERROR, 0.0),
-        ({"score": "1.0"}, Outcome.ERROR, 0.0),
-        ({}, Outcome.ERROR, 0.0),
-        ("correct", Outcome.ERROR, 0.0),
-        ([True], Outcome.ERROR, 0.0),
-    ],
-)
-def test_whatever_a_verifier_returns_becomes_a_judgement(returned: Any, outcome: Outcome, score: float) -> None:
-    judgement = to_judgement(returned)
-    assert (judgement.outcome, judgement.score) == (outcome, score)
-    assert bool(judgement.detail) == (outcome == Outcome.ERROR)
-
-
-def test_numpy_values_count_as_what_they_hold() -> None:
-    numpy = pytest.importorskip("numpy")
-    assert to_judgement(numpy.bool_(True)).outcome == Outcome.CORRECT
-    assert to_judgement(numpy.float32(0.5)).score == 0.5
-    assert to_judgement(numpy.array([1.0, 0.0])).outcome == Outcome.ERROR
-
-
-def test_texts_come_back_short_and_writable() -> None:
-    judgement = to_judgement({"score": 0.0, "answer": "a\ud800b\x00c\nd" + "x" * 10_000, "detail": "\udfff" * 9})
-    assert judgement.answer is not None and len(judgement.answer) <= 500
-    assert "\n" not in judgement.answer and "\x00" not in judgement.answer
-    (judgement.answer + judgement.detail).encode("utf-8")
 
 
 def test_a_strangers_package_is_found_by_its_entry_point(tmp_path: Path) -> None:

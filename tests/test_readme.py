@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flywheel.cli import _parser
-from flywheel.plugins import make_verifier, to_judgement
+from flywheel.judgements import to_judgement
+from flywheel.plugins import make_verifier
 from flywheel.recipe import shipped_recipes, validate
 from flywheel.types import Outcome, Problem
 

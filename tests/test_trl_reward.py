@@ -14,7 +14,8 @@ import pytest
 
 import flywheel
 from flywheel import Outcome, PluginError, Problem, StageError, to_trl
-from flywheel.plugins import make_verifier, to_judgement
+from flywheel.judgements import to_judgement
+from flywheel.plugins import make_verifier
 from flywheel.trl_reward import name_and_options
 
 

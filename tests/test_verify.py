@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,10 @@ class SlowStart:
     prepared = False
 
     def prepare(self):
-        time.sleep(1.5)
+        time.sleep(0.8)
         SlowStart.prepared = True
+        with open(__file__ + ".prepared", "a") as note:
+            note.write("once more\\n")
 
     def verify(self, problem, completion):
         if not SlowStart.prepared:
@@ -137,6 +140,15 @@ def children_of(pid: int) -> list[int]:
         below = parents.get(ahead.pop(), [])
         found += below
         ahead += below
+    return found
+
+
+def grown_to(number: int, pid: int, before: Collection[int] = ()) -> list[int]:
+    """Wait until a process has so many live descendants beside those of `before`; they."""
+    ends = time.monotonic() + 30
+    while len(found := [p for p in children_of(pid) if p not in before]) < number:
+        assert time.monotonic() < ends, found
+        time.sleep(0.02)
     return found
 
 
@@ -245,9 +257,9 @@ def test_slow_preparation_is_not_the_completions_fault_and_is_kept_for_replaceme
     path.write_text(SLOW_START)
     with pool_of(f"{path}:SlowStart", workers=1, deadline_seconds=0.5) as pool:
         assert outcomes(judged(pool, "", "hang", "")) == ["correct", "timeout", "correct"]
-        begun = time.monotonic()
+        prepared = (tmp_path / "slow_start.py.prepared").read_text()
         assert outcomes(judged(pool, "hang", "")) == ["timeout", "correct"]
-        assert time.monotonic() - begun < 1.4  # the deadline, without another preparation
+        assert (tmp_path / "slow_start.py.prepared").read_text() == prepared, "a replacement has it at birth"
 
 
 def test_it_works_from_threads_and_asyncio_alike(obedient: str) -> None:
@@ -267,12 +279,10 @@ def test_closing_cancels_what_is_left_and_ends_all_processes(obedient: str) -> N
     before = set(children_of(os.getpid()))
     pool = pool_of(obedient, deadline_seconds=60.0)
     future = pool.submit([PROBLEM], [sample(i, "hang") for i in range(4)])
-    time.sleep(0.5)
-    started = [p for p in children_of(os.getpid()) if p not in before]
-    assert len(started) >= 3  # the forking process and two workers
+    started = grown_to(3, os.getpid(), before)  # the forking process and two workers
     pool.close()
     pool.close()
-    assert gone_within(5.0, started)
+    assert gone_within(30.0, started)
     with pytest.raises(CancelledError):
         future.result(1)
     with pytest.raises(StageError, match="closed"):
@@ -283,14 +293,15 @@ def test_what_a_killed_verifier_started_dies_with_it(obedient: str, tmp_path: Pa
     note = tmp_path / "pid"
     with pool_of(obedient, workers=1) as pool:
         assert outcomes(judged(pool, f"child {note}", "right")) == ["timeout", "correct"]
-        assert gone_within(5.0, [int(note.read_text())])
+        assert gone_within(30.0, [int(note.read_text())])
 
 
 def test_a_forking_process_that_is_killed_is_an_error_of_the_stage_and_no_hang(obedient: str) -> None:
     with pool_of(obedient, deadline_seconds=60.0) as pool:
         future = pool.submit([PROBLEM], [sample(i, "hang") for i in range(8)])
-        time.sleep(0.5)
-        os.kill(pool._forker._process.pid, signal.SIGKILL)
+        forker = pool._forker._process.pid
+        grown_to(2, forker)
+        os.kill(forker, signal.SIGKILL)
         with pytest.raises(StageError, match="the process that forks verifier workers ended"):
             future.result(30)
         with pytest.raises(StageError):
@@ -312,7 +323,6 @@ def start():
 thread = threading.Thread(target=start)  # a thread that ends must not take the workers with it
 thread.start()
 thread.join()
-time.sleep(0.7)
 print("up", flush=True)
 time.sleep(600)
 """
@@ -320,11 +330,10 @@ time.sleep(600)
     assert parent.stdout is not None
     try:
         assert parent.stdout.readline() == b"up\n"
-        started = children_of(parent.pid)
-        assert len(started) >= 3
+        started = grown_to(3, parent.pid)
         parent.send_signal(how)
-        parent.wait(10)
-        assert gone_within(5.0, started)
+        parent.wait(60)
+        assert gone_within(30.0, started)
     finally:
         parent.kill()
         parent.wait()
@@ -341,3 +350,25 @@ def test_throughput_of_easy_work_leaves_the_policy_waiting_for_nothing() -> None
         verdicts = pool.submit([problem], samples).result(60)
         assert len(samples) / (time.monotonic() - begun) > 500
         assert outcomes(verdicts)[:4] == ["wrong", "wrong", "wrong", "correct"]
+
+
+def test_verdicts_are_told_as_they_are_formed_with_their_seconds(obedient: str) -> None:
+    told: list[tuple[str, float]] = []
+    samples = [sample(i, text) for i, text in enumerate(["right", "wrong", "raise", "hang"])]
+    with pool_of(obedient) as pool:
+        heard = pool.submit(
+            [PROBLEM], samples, lambda verdicts, each: told.extend((v.sample_id, each) for v in verdicts)
+        )
+        assert outcomes(heard.result(60)) == ["correct", "wrong", "error", "timeout"]
+    seconds = dict(told)
+    assert sorted(seconds) == ["s0", "s1", "s2", "s3"] and len(told) == 4
+    assert seconds["s3"] >= 1.0  # its deadline
+
+
+def test_a_submission_that_is_cancelled_is_dropped_and_the_pool_goes_on(obedient: str) -> None:
+    with pool_of(obedient, workers=1) as pool:
+        hanging = pool.submit([PROBLEM], [sample(i, "hang") for i in range(600)])
+        assert hanging.cancel()
+        # What has begun is waited for; all six hundred would take ten minutes.
+        assert outcomes(judged(pool, "right", "wrong")) == ["correct", "wrong"]
+        assert hanging.cancelled()

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from flywheel import ProblemError
 from flywheel.cli import main
 from flywheel.recipe import VerifySection
-from flywheel.verify_file import ADDED, read_rows, standing_together, to_problem, verify_file
+from flywheel.verify_file import verify_file
+from flywheel.verify_rows import ADDED, read_rows, standing_together, to_problem
 
 OWN = """
 import os, time

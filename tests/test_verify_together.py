@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flywheel import PluginError, Problem, Sample, StageError, Verdict
+from flywheel.judging import seconds_left
 from flywheel.plugins import Traits, make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
@@ -473,3 +474,47 @@ class Unprepared:
         verdicts = judged(pool, "x", "hang", "x")
         assert outcomes(verdicts) == ["error", "timeout", "error"]
         assert verdicts[0].detail == "OSError: no such table"
+
+
+TELLS = """
+import asyncio, time
+from flywheel import seconds_left
+
+def told():
+    return {"score": 1.0, "detail": str(seconds_left())}
+
+class Single:
+    ready = False
+    def prepare(self):
+        time.sleep(1.5)
+        self.ready = True
+    def verify(self, problem, completion):
+        if not self.ready: self.prepare()
+        return told()
+
+class Async:
+    async def verify(self, problem, completion):
+        await asyncio.sleep(0)
+        return told()
+
+class Batch(Single):
+    def verify_batch(self, problems, completions):
+        return [told() for _ in completions]
+
+class Group(Single):
+    def verify_group(self, problem, completions):
+        return [told() for _ in completions]
+"""
+
+
+@pytest.mark.parametrize(("name", "calls"), [("Single", 1), ("Async", 1), ("Batch", 2), ("Group", 2)])
+def test_a_verifier_knows_how_much_time_its_call_has_left(tmp_path: Path, name: str, calls: int) -> None:
+    file = tmp_path / "tells.py"
+    file.write_text(TELLS)
+    assert seconds_left() is None
+    with pool_of(f"{file}:{name}", workers=1, deadline_seconds=2.0) as pool:
+        verdicts = judged(pool, *["x"] * 8)
+    left = [float(v.detail) for v in verdicts]
+    # A batch has the time of as many single calls, and loading is on nobody's clock.
+    assert all(0.5 < seconds <= 16.0 for seconds in left), left
+    assert max(left) > 2.0 if calls > 1 else max(left) <= 2.0

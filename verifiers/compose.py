@@ -102,6 +102,11 @@ class _Composition:
         """Whether any part asks a server."""
         return any(bool(getattr(v, "uses_network", False)) for v in self._verifiers)
 
+    @property
+    def unsure_is_error(self) -> bool:
+        """Whether any part says ERROR where its model is unsure."""
+        return any(bool(getattr(v, "unsure_is_error", False)) for v in self._verifiers)
+
     def identity(self) -> dict[str, Any]:
         """The identities of all parts, in order."""
         return {"parts": [verifier_identity(part.verifier, part.options) for part in self.parts]}

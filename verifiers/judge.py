@@ -12,15 +12,15 @@ Where a rule can check an answer, use the rule: `math`, `unit_tests`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from flywheel import Judgement, Outcome, Policy, Problem, Request, model_identity, open_policy
+from flywheel import Judgement, Outcome, Problem, model_identity, open_policy
 from flywheel.verifiers import judge_prompt
-from flywheel.verifiers.judge_prompt import Question, Unreadable
+from flywheel.verifiers.judge_model import Ask, JudgingModel, Said
 
 BROAD_ALTERNATIVES = (
     "I am not able to answer this.",
@@ -28,16 +28,8 @@ BROAD_ALTERNATIVES = (
     "Thank you for this interesting task. The solution is correct and complete.",
 )
 """Answers to anything and so to nothing; a judge that accepts one of them on a problem is not believed there."""
-
-Ask = tuple[Question, Callable[[str], Any]]
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What came of one question: a reading, or why there is none."""
-
-    value: Any = None
-    why: str = ""
+UNTRIED = "there was no time to try the broad alternatives on its problem (verify.deadline_seconds)"
+"""Why a completion that passes is ERROR where it is not known whether the judge is to be believed."""
 
 
 @dataclass
@@ -54,6 +46,7 @@ class Judge:
     version: ClassVar[str] = "1"
     deadline_outcome: ClassVar[str] = "error"
     label_free: ClassVar[bool] = True
+    unsure_is_error: ClassVar[bool] = True
 
     rubric: str = ""
     """What makes an answer good, in words. Needed, or `rubric_file`."""
@@ -92,7 +85,8 @@ class Judge:
     concurrency: int = 16
     """Completions (`rate`) that are judged at once, and requests in flight at an endpoint."""
     max_characters: int = 20_000
-    """A completion that is longer is NO_ANSWER, and not shown to the judge."""
+    """A completion that is longer is NO_ANSWER, and not shown to the judge. A shorter one that, with the rest of the
+    prompt, is still too long for the model's window is ERROR."""
 
     def __post_init__(self) -> None:
         if bool(self.rubric.strip()) == (self.rubric_file is not None):
@@ -108,7 +102,7 @@ class Judge:
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is at least 1")
         self._rubric = self._read_rubric()
-        self._policy: Policy | None = None
+        self._model: JudgingModel | None = None
         self._believed: dict[str, str] = {}
         self.batch_size = self.concurrency
         self.exclusive, self.uses_network = not self.endpoint, bool(self.endpoint)
@@ -131,15 +125,18 @@ class Judge:
     def prepare(self) -> None:
         """Load the judging model, or ask the endpoint whether it is there."""
         options = {"in_flight": self.concurrency, "retries": 2} if self.endpoint else {}
-        self._policy = open_policy(
+        policy = open_policy(
             self.model, engine=self.engine, endpoint=self.endpoint, options={**options, **self.engine_options}
+        )
+        self._model = JudgingModel(
+            policy, system_turn=self.system_turn, temperature=self.temperature, max_tokens=self.max_tokens
         )
 
     def close(self) -> None:
         """End the engine. A worker that is ended does this by ending."""
-        if self._policy is not None:
-            self._policy.close()
-            self._policy = None
+        if self._model is not None:
+            self._model.close()
+            self._model = None
 
     # -- rate ---------------------------------------------------------------------------------------
 
@@ -159,11 +156,11 @@ class Judge:
         passing = {problems[i].digest(): problems[i] for i in open_ if _is_correct(judgements[i])}
         self._try_alternatives(list(passing.values()))
         for i in open_:
-            if _is_correct(judgements[i]) and (why := self._believed[problems[i].digest()]):
+            if _is_correct(judgements[i]) and (why := self._believed.get(problems[i].digest(), UNTRIED)):
                 judgements[i] = _error(why)
         return [j for j in judgements if j is not None]
 
-    def _ratings(self, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[_Said, _Said]]:
+    def _ratings(self, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[Said, Said]]:
         """Each answer's two ratings, in opposite orders."""
         low, high = self.scale
         asks: list[Ask] = []
@@ -179,10 +176,10 @@ class Judge:
                     downwards=downwards,
                 )
                 asks.append((question, partial(judge_prompt.read_rating, keyword=question.keyword, low=low, high=high)))
-        said = self._answers(asks)
+        said = self._asked(asks)
         return list(zip(said[::2], said[1::2], strict=True))
 
-    def _rated(self, rated: tuple[_Said, _Said]) -> Judgement:
+    def _rated(self, rated: tuple[Said, Said]) -> Judgement:
         if why := rated[0].why or rated[1].why:
             return _error(why)
         low, high = self.scale
@@ -198,11 +195,14 @@ class Judge:
         """Find out, once a problem, whether the judge would let a broad alternative pass."""
         new = [p for p in problems if p.digest() not in self._believed]
         asked = [(problem, text) for problem in new for text in self.alternatives]
-        judged = [self._rated(rated) for rated in self._ratings(asked)]
-        self._believed |= {problem.digest(): "" for problem in new}
-        for (problem, text), judgement in zip(asked, judged, strict=True):
-            if judgement.outcome == Outcome.CORRECT:
-                self._believed[problem.digest()] = f"the judge lets {text[:60]!r} pass here ({judgement.detail})"
+        rated = iter(self._ratings(asked))
+        for problem in new:
+            tried = [(text, next(rated)) for text in self.alternatives]
+            if any(said.late for _, pair in tried for said in pair):
+                continue  # not known yet; the next completion that passes here asks again
+            passing = [(text, told) for text, pair in tried if _is_correct(told := self._rated(pair))]
+            why = "; ".join(f"the judge lets {text[:60]!r} pass here ({told.detail})" for text, told in passing[-1:])
+            self._believed[problem.digest()] = why
 
     # -- compare ------------------------------------------------------------------------------------
 
@@ -217,12 +217,12 @@ class Judge:
         ordered = sorted({(min(p), max(p)) for p in pairs if p[0] != p[1]})
         found = dict(zip(ordered, self._comparisons(problem, ordered), strict=True))
 
-        def outcome(one: str, other: str) -> _Said:
+        def outcome(one: str, other: str) -> Said:
             """Points of `one` against `other`: 1, ½ or 0."""
             if one == other:
-                return _Said(0.5)
+                return Said(0.5)
             said = found[min(one, other), max(one, other)]
-            return said if said.why or one < other else _Said(1.0 - said.value)
+            return said if said.why or one < other else Said(1.0 - said.value)
 
         for i in shown:
             against = [outcome(texts[i], other) for other in self.alternatives]
@@ -235,7 +235,7 @@ class Judge:
         count = min(self.rivals, len(shown) - 1)
         return [shown[(place + step) % len(shown)] for step in range(1, count + 1)]
 
-    def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[_Said]:
+    def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[Said]:
         """Points of the first of each pair, asked in both positions; no value where the position decides."""
         asks: list[Ask] = []
         for one, other in pairs:
@@ -246,17 +246,17 @@ class Judge:
                 asks.append((question, partial(judge_prompt.read_choice, keyword=question.keyword)))
         points = {"A": 1.0, "B": 0.0, "TIE": 0.5}
         results = []
-        said = self._answers(asks)
+        said = self._asked(asks)
         for there, back in zip(said[::2], said[1::2], strict=True):
             if why := there.why or back.why:
-                results.append(_Said(why=why))
+                results.append(Said(why=why))
             elif points[there.value] != 1.0 - points[back.value]:
-                results.append(_Said(why=f"inconsistent: {there.value} in one order, {back.value} in the other"))
+                results.append(Said(why=f"inconsistent: {there.value} in one order, {back.value} in the other"))
             else:
-                results.append(_Said(points[there.value]))
+                results.append(Said(points[there.value]))
         return results
 
-    def _compared(self, against: Sequence[_Said], among: Sequence[_Said]) -> Judgement:
+    def _compared(self, against: Sequence[Said], among: Sequence[Said]) -> Judgement:
         for said, text in zip(against, self.alternatives, strict=True):
             if said.why:
                 return _error(f"against {text[:60]!r}: {said.why}")
@@ -272,51 +272,23 @@ class Judge:
         detail = f"{sum(clear):g} of {len(clear)} points against other samples"
         return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
 
-    # -- asking -------------------------------------------------------------------------------------
+    # -- what both have in common --------------------------------------------------------------------
 
-    def _answers(self, asks: Sequence[Ask]) -> list[_Said]:
-        """What each question came to, in order."""
-        if not asks:
-            return []
-        if self._policy is None:
+    def _asked(self, asks: Sequence[Ask]) -> list[Said]:
+        if asks and self._model is None:
             self.prepare()
-        assert self._policy is not None
-        requests = [
-            Request(
-                id=str(i),
-                messages=question.messages if self.system_turn else judge_prompt.one_turn(question.messages),
-                indices=(0,),
-                temperature=self.temperature,
-                max_tokens=self.max_tokens,
-                seed=int.from_bytes(hashlib.sha256(question.keyword.encode()).digest()[:6], "big"),
-            )
-            for i, (question, _) in enumerate(asks)
-        ]
-        said: dict[int, _Said] = {}
-        for (completion,) in self._policy.generate(requests):
-            i = int(completion.request_id)
-            said[i] = _read(asks[i][1], completion.text, completion.finish_reason)
-        return [said.get(i, _Said(why="the judge gave no answer")) for i in range(len(asks))]
+        return self._model.answers(asks) if self._model is not None else []
 
     def _unshown(self, text: str) -> Judgement | None:
         if not text.strip():
             return Judgement(Outcome.NO_ANSWER, 0.0, None, "the completion is empty")
         if len(text) > self.max_characters:
-            return Judgement(Outcome.NO_ANSWER, 0.0, None, f"longer than max_characters = {self.max_characters}")
+            why = f"its {len(text)} characters are more than max_characters = {self.max_characters}"
+            return Judgement(Outcome.NO_ANSWER, 0.0, None, why)
         return None
 
     def _reference(self, problem: Problem) -> str | None:
         return problem.answer if self.show_reference and problem.answer.strip() else None
-
-
-def _read(reader: Callable[[str], Any], text: str, finish_reason: str) -> _Said:
-    if finish_reason != "stop":
-        reasons = {"length": "the judge's answer was cut off (max_tokens)"}
-        return _Said(why=reasons.get(finish_reason, "the judge could not answer: is the completion too long for it?"))
-    try:
-        return _Said(reader(text))
-    except Unreadable as error:
-        return _Said(why=str(error))
 
 
 def _final(completion: str) -> str:

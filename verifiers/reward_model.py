@@ -15,11 +15,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from flywheel import Judgement, Message, ModelError, Outcome, Problem, model_folder, model_identity
+from flywheel import (
+    Judgement,
+    Message,
+    ModelError,
+    Outcome,
+    Problem,
+    model_folder,
+    model_identity,
+    seconds_left,
+    torch_device,
+)
+
+LARGEST_FORWARD = 8192
+"""Tokens of one forward pass, padding included, unless a single completion has more: memory and time per step."""
+SPARE_SHARE = 0.3
+"""Share of the call's time that must be left for another forward pass: a call that is late loses the loaded model."""
+LATE = "not scored in time: raise verify.deadline_seconds, or lower max_length or batch_size"
+
+_Row = tuple[int, list[int], str]  # a completion's place in the batch, its token ids, what to say of them
 
 
 @dataclass
@@ -95,7 +113,7 @@ class RewardModel:
             raise ModelError(f"{folder}: its tokenizer has neither a padding nor an end token; batches need one")
         model.config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each row's last token
         tokenizer.padding_side = "right"
-        self._loaded = model.to(_device(self.device)).eval(), tokenizer
+        self._loaded = model.to(torch_device(self.device)).eval(), tokenizer
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
         """Score one completion."""
@@ -104,18 +122,32 @@ class RewardModel:
     def verify_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Judgement]:
         """Score completions together; a completion's score does not depend on the others'."""
         judgements: list[Judgement | None] = [None] * len(completions)
-        rows: list[tuple[int, list[int], str]] = []
+        rows: list[_Row] = []
         for i, (problem, completion) in enumerate(zip(problems, completions, strict=True)):
             if completion.strip():
                 rows.append((i, *self._tokens(problem, completion)))
             else:
                 judgements[i] = Judgement(Outcome.NO_ANSWER, 0.0, None, "the completion is empty")
         rows.sort(key=lambda row: len(row[1]))  # rows of like length waste the least on padding
-        for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
+        least = SPARE_SHARE * (seconds_left() or 0.0)
+        for batch in self._batches(rows):
+            if (left := seconds_left()) is not None and left < least:
+                judgements = [j or Judgement(Outcome.ERROR, 0.0, None, LATE) for j in judgements]
+                break
             for (i, _, note), raw in zip(batch, self._forward([ids for _, ids, _ in batch]), strict=True):
                 judgements[i] = self._judgement(raw, note)
         return [j for j in judgements if j is not None]
+
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows in their order, as many at once as `batch_size` and `LARGEST_FORWARD` allow, and at least one."""
+        batch: list[_Row] = []
+        for row in rows:
+            if batch and (len(batch) == self.batch_size or (len(batch) + 1) * len(row[1]) > LARGEST_FORWARD):
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch
 
     def _tokens(self, problem: Problem, completion: str) -> tuple[list[int], str]:
         """The token ids of a conversation, and what to say of them."""
@@ -164,13 +196,3 @@ class RewardModel:
 
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -42,7 +42,11 @@ class Completion:
 
 
 class Policy(Protocol):
-    """Serves one model until it is closed."""
+    """Serves one model until it is closed.
+
+    A policy may also have `interrupt()`, for any thread to call: the `generate` under way then ends without the
+    completions that are missing.
+    """
 
     def generate(self, requests: Iterable[Request]) -> Iterator[list[Completion]]:
         """Yield the completions of one request at a time, in the order in which requests finish.

@@ -86,6 +86,10 @@ def _places(policy: PolicySection) -> list[dict[str, str]]:
 # ---- in the run's process ------------------------------------------------------------------------
 
 
+_Inbox = queue.SimpleQueue["tuple[_Child, dict[str, Any] | FlywheelError] | None"]
+"""What engines say; None ends the call that reads it."""
+
+
 class _Child:
     """One engine process: a socket to it, and a thread that sorts what it says."""
 
@@ -100,7 +104,7 @@ class _Child:
         self.sequences: Future[int] = Future()
         self.digest: Future[str] = Future()
         self.in_hand = 0
-        self.finished: queue.SimpleQueue[tuple[_Child, dict[str, Any] | FlywheelError]] | None = None
+        self.finished: _Inbox | None = None
         self._failure: FlywheelError | None = None
         self._sending = threading.Lock()
         self._log = log
@@ -139,7 +143,7 @@ class _Child:
         if self.finished is not None:
             self.finished.put((self, error))
 
-    def listen_to(self, inbox: queue.SimpleQueue[tuple[_Child, dict[str, Any] | FlywheelError]]) -> None:
+    def listen_to(self, inbox: _Inbox) -> None:
         """Have what finishes from now on put into `inbox`; a failure that was before comes at once."""
         self.finished = inbox
         if self._failure is not None:
@@ -163,6 +167,7 @@ class HostedPolicy:
         name = job["engine"]
         self._seed = job["seed"]
         self._call = 0
+        self._inbox: _Inbox = queue.SimpleQueue()
         self._children: list[_Child] = []
         try:
             for number, env in enumerate(places):
@@ -187,7 +192,7 @@ class HostedPolicy:
         self._call += 1
         waiting = deque(requests)
         left = len(waiting)
-        inbox: queue.SimpleQueue[tuple[_Child, dict[str, Any] | FlywheelError]] = queue.SimpleQueue()
+        inbox = self._inbox = queue.SimpleQueue()
         for child in self._children:
             child.in_hand = 0
             child.listen_to(inbox)
@@ -195,7 +200,9 @@ class HostedPolicy:
             for child in self._children:
                 self._feed(child, waiting)
             while left:
-                child, message = inbox.get()
+                if (arrived := inbox.get()) is None:
+                    return
+                child, message = arrived
                 if isinstance(message, FlywheelError):
                     raise message
                 if message["call"] != self._call:
@@ -222,6 +229,10 @@ class HostedPolicy:
         if batch:
             with contextlib.suppress(OSError):  # the listening thread reports why it is gone
                 child.send({"call": self._call, "requests": [asdict(r) for r in batch]})
+
+    def interrupt(self) -> None:
+        """End the `generate` that is under way, and the engines' work for it; to be called from another thread."""
+        self._inbox.put(None)
 
     def close(self) -> None:
         """End the engines; their memory is free when this returns."""

@@ -16,7 +16,7 @@ import random
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class OpenAIPolicy:
         urls = [url.rstrip("/") for url in options.endpoints]
         self._models = asyncio.run(self._served(urls))
         self._load = dict.fromkeys(urls, 0)
+        self._stop: Callable[[], None] = lambda: None
 
     # -- what is served --
 
@@ -93,6 +94,7 @@ class OpenAIPolicy:
         results: queue.SimpleQueue[Completion | BaseException | None] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         work = loop.create_task(self._work(asked.values(), results))
+        self._stop = lambda: _cancel(loop, work)
         thread = threading.Thread(target=_run, args=(loop, work, results), name="flywheel-openai", daemon=True)
         thread.start()
         try:
@@ -104,9 +106,12 @@ class OpenAIPolicy:
                 if len(finished) == len(asked[result.request_id].indices):
                     yield sorted(done.pop(result.request_id), key=lambda c: c.index)
         finally:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-                loop.call_soon_threadsafe(work.cancel)
+            _cancel(loop, work)
             thread.join()
+
+    def interrupt(self) -> None:
+        """End the `generate` that is under way; to be called from another thread."""
+        self._stop()
 
     async def _work(self, requests: Iterable[Request], results: queue.SimpleQueue[Any]) -> None:
         wanted = ((request, index) for request in requests for index in request.indices)
@@ -205,6 +210,11 @@ class OpenAIPolicy:
 
     def close(self) -> None:
         """Nothing is held between calls."""
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, work: asyncio.Task[None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        loop.call_soon_threadsafe(work.cancel)
 
 
 def _run(loop: asyncio.AbstractEventLoop, work: asyncio.Task[None], results: queue.SimpleQueue[Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flywheel.errors import ModelError
 from flywheel.policy import Completion, Request
+from flywheel.policy.device import torch_device
 from flywheel.policy.render import load_tokenizer, prompt_ids
 from flywheel.recipe import ModelSection, TransformersOptions
 
@@ -21,7 +22,7 @@ class TransformersEngine:
 
         settings = TransformersOptions.model_validate(options)
         self.sequences = settings.batch_size
-        self._device = _device(settings.device)
+        self._device = torch_device(settings.device)
         self._tokenizer = load_tokenizer(path, model.chat_template)
         try:
             loaded = AutoModelForCausalLM.from_pretrained(
@@ -111,13 +112,3 @@ def _stop_ids(configured: int | list[int] | None, tokenizer_end: int | None) -> 
     if ids is None:
         raise ModelError("neither generation_config.json nor the tokenizer names an end token; add eos_token_id")
     return ids if isinstance(ids, list) else [ids]
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -6,7 +6,10 @@ process, where alone vLLM is imported.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -107,6 +110,23 @@ def engine_arguments(
     return arguments | options.extra
 
 
+@contextlib.contextmanager
+def _own_scratch(alone: bool) -> Iterator[None]:
+    """A temporary folder for an engine that is its process's only one, while it starts.
+
+    Its ranks meet over a file there, which nobody removes after an engine that ends by a signal; one rank is soon met.
+    """
+    if not alone:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="flywheel-engine-") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 class VllmEngine:
     """One vLLM engine that requests are added to while it steps, so that its batch stays full."""
 
@@ -126,7 +146,8 @@ class VllmEngine:
         except TypeError as error:
             raise RecipeError(f"policy.vllm.extra = {settings.extra}: {error}") from None
         # The usage context of vLLM's own LLM class: it decides how many tokens a step takes.
-        self._engine = LLMEngine.from_engine_args(parsed, usage_context=UsageContext.LLM_CLASS)
+        with _own_scratch(self._cpu and settings.tensor_parallel == 1 and arguments["enforce_eager"]):
+            self._engine = LLMEngine.from_engine_args(parsed, usage_context=UsageContext.LLM_CLASS)
         self._drawn: dict[str, list[float]] = {}
         if self._cpu and settings.tensor_parallel == 1:
             self._engine.collective_rpc(categorical.install, args=(self._drawn,))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flywheel import guard
-from flywheel.errors import EngineError, ModelError, PluginError, RecipeError
+from flywheel import guard_process
+from flywheel.errors import EngineError, ModelError, PluginError
 from flywheel.models import model_digest, resolve_base
 from flywheel.policy import Policy, Request
 from flywheel.policy.host import HostedPolicy, open_policy
@@ -38,7 +37,11 @@ def ask(number: int, k: int = 4, content: str = "12 + 5 =", **changes) -> Reques
 
 def descendants() -> list[int]:
     """Living processes below this one that run under a guard."""
-    return [p.pid for p in guard._processes() if p.parent == os.getpid() and p.session == p.pid and p.state != "Z"]
+    return [
+        p.pid
+        for p in guard_process.all_processes()
+        if p.parent == os.getpid() and p.session == p.pid and p.state != "Z"
+    ]
 
 
 # -- in this process -------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(tmp_path: Path, tiny_mod
     policy = start(tmp_path, tiny_model, PLAIN, dtype="float32")
     try:
         (guarding,) = [p for p in descendants() if p not in _other_guards(policy)]
-        (engine,) = [p.pid for p in guard._below(guarding)]
+        (engine,) = [p.pid for p in guard_process.below(guarding)]
         groups = policy.generate([ask(n) for n in range(500)])
         next(groups)
         os.kill(engine, signal.SIGKILL)
@@ -164,7 +167,7 @@ def test_a_killed_engine_is_an_error_and_leaves_nothing(tmp_path: Path, tiny_mod
             list(groups)
     finally:
         policy.close()
-    assert not guard._process(engine)
+    assert not guard_process.find_process(engine)
 
 
 def _other_guards(policy: HostedPolicy) -> list[int]:
@@ -174,10 +177,8 @@ def _other_guards(policy: HostedPolicy) -> list[int]:
 
 @pytest.mark.slow
 def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(ModelError, match=r"has no tokenizer that can be read"):
         start(tmp_path, tmp_path, PLAIN)
-    assert time.monotonic() - started < 60
     assert not list((tmp_path / "pids").iterdir())
 
 
@@ -229,9 +230,3 @@ def test_vllm_stop_greedy_and_room(engine: HostedPolicy) -> None:
     assert groups["1:0"][0].logprob is None, "the likeliest token is not drawn"
     assert {c.finish_reason for c in groups["2:0"]} == {"error"}
     assert {(c.finish_reason, c.tokens) for c in groups["3:0"]} == {("length", 5)}
-
-
-@pytest.mark.slow
-def test_vllm_refuses_an_unknown_argument(tmp_path: Path, smollm: Path) -> None:
-    with pytest.raises(RecipeError, match=r"policy.vllm.extra = .*'no_such_thing'"):
-        start(tmp_path, smollm, {"name": "vllm", "vllm": {"extra": {"no_such_thing": 1}}})

@@ -82,3 +82,11 @@ def test_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_which_build(installed: dict[str, str], cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm, "_version", installed.get)
     assert vllm.on_cpu() is cpu
+
+
+@pytest.mark.slow
+def test_an_unknown_argument_is_refused(tiny_model: Path) -> None:
+    pytest.importorskip("vllm")
+    options = VllmOptions(extra={"no_such_thing": 1}).model_dump()
+    with pytest.raises(RecipeError, match=r"policy.vllm.extra = .*'no_such_thing'"):
+        vllm.VllmEngine(tiny_model, ModelSection(), options, seed=7, max_model_len=200)

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from flywheel import Judgement, PluginError, Problem, Sample
-from flywheel.plugins import make_verifier, traits, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.judging import seconds_left, time_limit
+from flywheel.plugins import make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verifiers.judge import BROAD_ALTERNATIVES, Judge
 from flywheel.verify import VerifierPool
@@ -421,3 +423,59 @@ def test_a_real_small_model_goes_through() -> None:
     assert verdicts[2].outcome == "no_answer"
     known = ("rated", "inconsistent", "the last line", "the verdict", "more than one", "the judge")
     assert all(v.detail.startswith(known) for v in verdicts[:2]), [v.detail for v in verdicts]
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_answered_in_time_is_an_error_that_names_the_deadline(server: Server) -> None:
+    slow = threading.Event()
+
+    def model(asked: Asked) -> str:
+        if asked.sections["ANSWER"] == BAD:
+            slow.wait(20.0)
+        return honest(asked)
+
+    server.model = model
+    asked = judge(server, alternatives=[])
+    asked.prepare()
+    with time_limit(2.0):
+        judged = asked.verify_batch([PROBLEM] * 2, [GOOD, BAD])
+        assert seconds_left() > 0.0
+    slow.set()
+    assert outcomes(judged) == ["correct", "error"]
+    assert "verify.deadline_seconds" in judged[1].detail and "max_tokens" in judged[1].detail
+    # The connection is as good as before: nothing of the call that was cut short comes up in the next.
+    assert outcomes(asked.verify_batch([PROBLEM] * 2, [BAD, GOOD])) == ["wrong", "correct"]
+
+
+def test_alternatives_that_there_was_no_time_for_are_tried_again(server: Server) -> None:
+    slow = threading.Event()
+
+    def model(asked: Asked) -> str:
+        if asked.sections["ANSWER"] in BROAD_ALTERNATIVES:
+            slow.wait(20.0)
+            return f"{asked.keyword} 10"
+        return honest(asked)
+
+    server.model = model
+    gullible = judge(server)
+    gullible.prepare()
+    with time_limit(1.0):
+        unknown = gullible.verify(PROBLEM, GOOD)
+    assert unknown.outcome == "error" and "no time to try the broad alternatives" in unknown.detail
+    slow.set()
+    known = gullible.verify(PROBLEM, GOOD)
+    assert known.outcome == "error" and "lets" in known.detail and "pass here" in known.detail
+
+
+def test_a_completion_that_is_too_long_is_not_shown_and_the_setting_is_named(server: Server) -> None:
+    judged = judge(server).verify(PROBLEM, "z" * 1_000_000)
+    assert judged.outcome == "no_answer" and "1000000 characters" in judged.detail
+    assert "max_characters = 20000" in judged.detail and server.bodies == []
+
+
+def test_a_prompt_that_does_not_fit_the_window_is_an_error_that_says_what_to_lower(server: Server) -> None:
+    server.reason = "error"
+    judged = judge(server).verify(PROBLEM, GOOD)
+    assert judged.outcome == "error" and "lower max_characters" in judged.detail

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flywheel import ModelError, Outcome, PluginError, Problem, Sample
-from flywheel.plugins import make_verifier, traits, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.plugins import make_verifier, traits
 from flywheel.recipe import VerifySection
 from flywheel.verifiers.reward_model import RewardModel
 from flywheel.verify import VerifierPool

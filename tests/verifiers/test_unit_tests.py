@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from flywheel import Outcome, Problem
 from flywheel.errors import UserError
-from flywheel.plugins import make_verifier, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.plugins import make_verifier
 from flywheel.recipe import VerifySection
 from flywheel.types import Origin, Sample
 from flywheel.verifiers import sandbox

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -323,7 +324,7 @@ def traces() -> dict[str, object]:
             pid = parents[pid]
         below += pid == me
     homes = sorted(p.name for place in (Path.home(), Path("/tmp")) for p in place.glob("*escaped*"))
-    cells = sorted(p.name for p in Path("/tmp").glob("flywheel-sandbox-*"))
+    cells = sorted(p.name for p in Path(tempfile.gettempdir()).glob("flywheel-sandbox-*"))
     return {
         "processes": below,
         "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),

@@ -34,6 +34,8 @@ EXPRESSIONS = {
 BROKEN = {"game_of_life_halting": "it gives full marks to any answer at all"}
 """Tasks whose scorer is worth nothing, and why."""
 
+PROBLEMS = 8
+"""How many problems of its own a task offers for a check."""
 LONGEST = 2000
 """Characters of an answer that is handed to a scorer which evaluates it."""
 _EXPRESSION = re.compile(r"(?:[\s+\-*/^(),=]|\d+(?:\.\d+)?|[a-zA-Z]+\d*)*")
@@ -41,11 +43,15 @@ _NAMES = {"sqrt", "exp", "log", "ln", "sin", "cos", "tan", "asin", "acos", "atan
 _TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
+def answer_text(entry: dict[str, Any]) -> str:
+    """The reference answer of an entry as a problem holds it."""
+    made = entry["answer"]
+    return made if isinstance(made, str) else "" if made is None else json.dumps(made, default=str)
+
+
 def same_problem(entry: dict[str, Any], prompt: str, answer: str) -> bool:
     """Whether an entry that a task makes is the one a problem was made from: a template may stand around it."""
-    made = entry["answer"]
-    text = made if isinstance(made, str) else "" if made is None else json.dumps(made, default=str)
-    return text.strip() == answer.strip() and entry["question"].strip() in prompt
+    return answer_text(entry).strip() == answer.strip() and entry["question"].strip() in prompt
 
 
 # Runs in the sandbox: nothing of flywheel is imported, so that it needs no more than reasoning-gym itself.
@@ -62,7 +68,7 @@ if not same_problem(entry, *request["same"]):
     print(json.dumps("another problem"))
 else:
     print(json.dumps(float(tasks.score_answer(request["answer"], entry))))
-""".replace("SAME", inspect.getsource(same_problem))
+""".replace("SAME", f"{inspect.getsource(answer_text)}\n{inspect.getsource(same_problem)}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,11 @@ class ReasoningGym:
         if self.task in LITERALS | EXPRESSIONS:
             _sandbox_level(self.task)
 
+    @property
+    def isolation(self) -> str:
+        """The sandbox's level where the task needs one; else, and where problems name their tasks, `worker`."""
+        return str(_sandbox_level(self.task)) if self.task in LITERALS | EXPRESSIONS else "worker"
+
     def identity(self) -> dict[str, Any]:
         """The installed version of reasoning-gym, whose scorers these are."""
         from importlib.metadata import version
@@ -112,6 +123,25 @@ class ReasoningGym:
     def prepare(self) -> None:
         """Import reasoning-gym (about two seconds)."""
         import reasoning_gym  # noqa: F401
+
+    def problems(self) -> list[Problem]:
+        """The first of the task's own problems, for `flywheel check`; of leg_counting where no task is named."""
+        task = self.task or "leg_counting"
+        tasks = _tasks(task, json.dumps(self._settings(0), sort_keys=True))
+        entries = [(index, tasks[index]) for index in range(PROBLEMS)]
+        return [
+            Problem(
+                id=f"{task}-{index}",
+                prompt=entry["question"],
+                answer=answer_text(entry),
+                meta={"task": task, "index": index},
+            )
+            for index, entry in entries
+        ]
+
+    def example(self, problem: Problem) -> str:
+        """A completion with the reference answer, for `flywheel check`."""
+        return problem.answer if self.pattern else f"<answer>{problem.answer}</answer>"
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
         """Judge by the task's scorer; ERROR where the task or its entry is not known."""

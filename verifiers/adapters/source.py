@@ -13,7 +13,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from flywheel import PluginError
+from flywheel import PluginError, import_file
 
 INSTALLED = ("site-packages", "dist-packages")
 
@@ -95,21 +95,9 @@ def digest(function: str) -> dict[str, str]:
 
 
 def _from_file(file: Path, folder: Path) -> Any:
-    name = f"flywheel_adapted_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # always so for an existing .py file
-    module = importlib.util.module_from_spec(spec)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # last: a reward file finds its neighbours, and shadows nobody's module
-    sys.modules[name] = module  # dataclasses look their own module up there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return import_file(file, "flywheel_adapted")
 
 
 def _parsed(file: Path) -> ast.Module:

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel import Outcome, PluginError, Problem, Sample, check_verifier
-from flywheel.plugins import make_verifier, to_judgement, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.judgements import to_judgement
+from flywheel.plugins import make_verifier
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
 

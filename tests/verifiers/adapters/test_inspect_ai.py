@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flywheel import Judgement, Outcome, PluginError, Problem
-from flywheel.plugins import make_verifier, to_judgement
+from flywheel.judgements import to_judgement
+from flywheel.plugins import make_verifier
 
 # A scorer needs nothing of the library but what it is given; Score is the library's in all that is read of it.
 SCORERS = """

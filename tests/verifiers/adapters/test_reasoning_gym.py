@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flywheel import Judgement, Outcome, PluginError, Problem
-from flywheel.plugins import make_verifier, to_judgement, verifier_identity
+from flywheel.identity import verifier_identity
+from flywheel.judgements import to_judgement
+from flywheel.plugins import make_verifier
 from flywheel.verifiers import sandbox
 from flywheel.verifiers.adapters import reasoning_gym as adapter
 from flywheel.verifiers.sandbox import SandboxError
