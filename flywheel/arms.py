@@ -56,9 +56,15 @@ def _unfiltered(by: str) -> Callable[[Recipe, Reference], Settings]:
 
 
 def _one_round(recipe: Recipe, reference: Reference) -> Settings:
+    rounds, sampling = reference.rounds, recipe.sampling
+    limits = {"most": sampling.budget.most, "most_unsolved": sampling.budget.most_unsolved}
     return {
-        "sampling": {"k": recipe.sampling.k * reference.rounds},
-        "filter": {"cap": recipe.filter.cap * reference.rounds},
+        "sampling": {
+            "k": sampling.k * rounds,
+            "budget": {name: most * rounds for name, most in limits.items() if most is not None},
+        },
+        "hints": {"k": recipe.hints.k * rounds},
+        "filter": {"cap": recipe.filter.cap * rounds},
         "stop": {"max_rounds": 1},
     }
 
@@ -125,6 +131,39 @@ LEVERS: dict[str, Lever] = {
         "drop hinted samples that voice no doubt",
         {"filter": {"hinted_markers": 0.0}},
         {"filter": {"hinted_markers": 0.5}},
+    ),
+    "schedule": Lever(
+        "sample later rounds hotter",
+        {"sampling": {"temperatures": [1.0]}},
+        {"sampling": {"temperatures": [0.8, 1.0, 1.2]}},
+    ),
+    "sweep": Lever(
+        "search each round's temperature by the balance score",
+        {"sampling": {"sweep": {"temperatures": []}}},
+        {"sampling": {"sweep": {"temperatures": [0.6, 0.8, 1.0, 1.2]}}},
+    ),
+    "variants": Lever(
+        "ask in several wordings",
+        {"sampling": {"variants": ["{prompt}"], "paraphrases": None}},
+        {"sampling": {"variants": ["{prompt}", "{prompt}\n\nWork it out step by step."]}},
+    ),
+    "few_shot": Lever(
+        "show worked examples, in changing orders",
+        {"sampling": {"few_shot": {"count": 0}}},
+        {"sampling": {"few_shot": {"count": 2, "orders": 4}}},
+    ),
+    "older_generations": Lever(
+        "let an older generation answer a share of the completions",
+        {"sampling": {"extra": []}},
+        {"sampling": {"extra": [{"share": 0.25, "generation": -1}]}},
+    ),
+    "adaptive": Lever(
+        "sample in waves until a problem has enough right paths",
+        {"sampling": {"budget": {"mode": "fixed"}}},
+        {"sampling": {"budget": {"mode": "adaptive"}}},
+    ),
+    "hints": Lever(
+        "ask problems without a right answer again with the answer in sight", {"hints": {"k": 0}}, {"hints": {"k": 2}}
     ),
     "human": Lever("mix in human solutions", {"mix": {"human": 0.0, "floor": 0.0}}, {"mix": {"human": 0.2}}),
     "base_rows": Lever("mix in the base's right answers", {"mix": {"base": 0.0, "floor": 0.0}}, {"mix": {"base": 0.2}}),

@@ -25,8 +25,9 @@ def trace(run: Run, sample_id: str) -> list[str]:
     """
     sample, scope = _find_sample(run, sample_id)
     problem = run.problem_by_id[sample.problem_id]
+    drawn_by = f"generation {sample.generation}" if sample.generation >= 0 else f"model {sample.sampler}"
     lines = [
-        f"sample      {sample.id} · generation {sample.generation} · T {sample.temperature:g} · {sample.tokens} tokens",
+        f"sample      {sample.id} · {drawn_by} · T {sample.temperature:g} · {sample.tokens} tokens",
         f"problem     {problem.id} ({problem.ood or problem.split}) · answer {problem.answer!r}",
         f"prompt      {problem.prompt!r}",
         f"completion  {sample.completion!r}",
@@ -39,7 +40,7 @@ def trace(run: Run, sample_id: str) -> list[str]:
         f"{verdict.verifier} {verdict.version} ({verdict.isolation}){verdict.detail and ' · '}{verdict.detail}"
     )
     if not sample_id.startswith("r"):
-        return [*lines, "example     never: it measures a generation on a held-out problem"]
+        return [*lines, "example     never: it measures a generation"]
     if dropped := _row(scope.folder, "dropped", Dropped, "sample_id", sample_id):
         return [*lines, f"example     no: dropped as {dropped.reason}"]
     if _row(scope.folder, "examples", Example, "sample_id", sample_id) is None:

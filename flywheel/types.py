@@ -91,7 +91,8 @@ class Problem:
 class Sample:
     """One completion. `tokens` counts generated tokens; `finish_reason` is stop, length or error.
 
-    `logprob` is the mean log-probability (nats) of the generated tokens where the policy reports it.
+    `generation` drew it; -1 where another model did, which `sampler` then names. `logprob` is the mean
+    log-probability (nats) of the generated tokens where the policy reports it.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Sample:
     variant: str
     origin: str
     logprob: float | None = None
+    sampler: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

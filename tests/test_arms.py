@@ -55,8 +55,12 @@ def test_every_lever_can_be_turned_and_turned_back(name, recipe):
     assert changed - {"name", "stop.max_rounds", "stop.rejections", "stop.target_pass_1"} <= mine
 
 
-def flat(settings):
-    return {f"{section}.{name}": True for section, fields in settings.items() for name in fields}
+def flat(settings, prefix=""):
+    """Dotted names, each with a value that no recipe has there."""
+    found = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": True}
+    return found
 
 
 def test_every_control_and_lever_is_documented():

@@ -26,17 +26,27 @@ from flywheel.recipe.policy import (
     VllmOptions,
 )
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
-from flywheel.recipe.sampling import SamplingSection
+from flywheel.recipe.sampling import (
+    BudgetSection,
+    FewShotSection,
+    HintsSection,
+    SamplerSection,
+    SamplingSection,
+    SweepSection,
+)
 from flywheel.recipe.section import Section
 from flywheel.recipe.train import LoraOptions, TrainSection
 from flywheel.recipe.whole import Recipe
 
 __all__ = [
+    "BudgetSection",
     "DataSection",
     "EvaluateSection",
+    "FewShotSection",
     "FilterSection",
     "FitOptions",
     "GateSection",
+    "HintsSection",
     "LoraOptions",
     "MixSection",
     "ModelSection",
@@ -46,9 +56,11 @@ __all__ = [
     "ProblemSource",
     "ProblemsSection",
     "Recipe",
+    "SamplerSection",
     "SamplingSection",
     "Section",
     "StopSection",
+    "SweepSection",
     "ToyOptions",
     "TrainSection",
     "TransformersOptions",

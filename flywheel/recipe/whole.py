@@ -10,7 +10,7 @@ from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifyS
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.policy import ModelSection, PolicySection
 from flywheel.recipe.problems import OodSet, ProblemsSection
-from flywheel.recipe.sampling import SamplingSection
+from flywheel.recipe.sampling import HintsSection, SamplingSection
 from flywheel.recipe.section import Section
 from flywheel.recipe.train import TrainSection
 
@@ -34,6 +34,8 @@ class Recipe(Section):
     """What samples."""
     sampling: SamplingSection = SamplingSection()
     """How it samples."""
+    hints: HintsSection = HintsSection()
+    """Hints for problems that nothing right came of."""
     verify: VerifySection = VerifySection()
     """What judges."""
     filter: FilterSection = FilterSection()

@@ -14,10 +14,14 @@ from flywheel.stages.keys import (
     filter_inputs,
     finale_files,
     key_of,
-    previous_gate,
+    plan_inputs,
+    plan_settings,
     round_index,
+    sample_inputs,
     sampling_settings,
     sections,
+    sweep_inputs,
+    sweep_settings,
     train_inputs,
     verifiers,
 )
@@ -27,13 +31,15 @@ CHECK = Stage(
     "check", 1, lambda _: ("contract.json",), sections("model"),
     lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, work.check_stage,
 )  # fmt: skip
+SWEEP = Stage(
+    "sweep", 1, lambda _: ("sweep_samples.parquet", "sweep_verdicts.parquet", "sweep.json"), sweep_settings,
+    sweep_inputs, work.sweep_stage,
+)  # fmt: skip
 PLAN = Stage(
-    "plan", 1, lambda _: ("plan.json",), sections("sampling"),
-    lambda s: {"problems": s.run.facts["problems"]["sha256"], "before": previous_gate(s)}, work.plan_stage,
+    "plan", 1, lambda _: ("plan.json",), plan_settings, plan_inputs, work.plan_stage,
 )  # fmt: skip
 SAMPLE = Stage(
-    "sample", 2, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
-    lambda s: {"plan": key_of(s, "plan"), "model": s.run.model_digest(s.run.policy_generation(round_index(s)))},
+    "sample", 2, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"), sample_inputs,
     work.sample_stage,
 )  # fmt: skip
 VERIFY = Stage(
@@ -69,8 +75,8 @@ FINALE = Stage(
     }, work.finale_stage,
 )  # fmt: skip
 
-ROUND: tuple[Stage, ...] = (PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
-"""The stages of a round, in order."""
+ROUND: tuple[Stage, ...] = (SWEEP, PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
+"""The stages of a round, in order; SWEEP only where the recipe asks for it."""
 STAGES: dict[str, Stage] = {s.name: s for s in (CHECK, *ROUND, FINALE)}
 """All stages by name."""
 
@@ -84,6 +90,7 @@ __all__ = [
     "ROUND",
     "SAMPLE",
     "STAGES",
+    "SWEEP",
     "TRAIN",
     "VERIFY",
     "Stage",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from flywheel import store
+from flywheel import samplers, store
+from flywheel.fingerprint import file_digest
 from flywheel.mix import rounds_kept
 from flywheel.plan import Plan
 from flywheel.run import Run, Scope
@@ -58,6 +60,65 @@ def filter_inputs(scope: Scope) -> dict[str, Any]:
     student = run.starting_generation(round_index(scope)) if run.recipe.filter.fit else None
     asked = {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
     return {"verdicts": key_of(scope, "verify"), **asked}
+
+
+def plan_settings(scope: Scope) -> dict[str, Any]:
+    """What a plan follows from: sampling and hints, and the filter's cap where it says how much is enough."""
+    settings = sections("sampling", "hints")(scope)
+    sampling = scope.run.recipe.sampling
+    if sampling.budget.mode == "adaptive" and sampling.budget.enough is None:
+        settings["filter"] = {"cap": scope.run.recipe.filter.cap}
+    return settings
+
+
+def plan_inputs(scope: Scope) -> dict[str, Any]:
+    """The problems, what stood before the round, its sweep, and the files that reword prompts."""
+    sampling = scope.run.recipe.sampling
+    inputs: dict[str, Any] = {"problems": scope.run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    if sampling.sweep.temperatures:
+        inputs["sweep"] = key_of(scope, "sweep")
+    for name, path in (("paraphrases", sampling.paraphrases), ("few_shot", sampling.few_shot.path)):
+        if path:
+            inputs[name] = file_digest(Path(path))
+    return inputs
+
+
+def sample_inputs(scope: Scope) -> dict[str, Any]:
+    """The plan and the weights that answer; the verifiers too, where what is asked next depends on them."""
+    run = scope.run
+    plan = Plan.from_json(store.read_json(scope.folder / "plan.json"))
+    inputs: dict[str, Any] = {"plan": key_of(scope, "plan"), "model": run.model_digest(run.policy_generation(round_index(scope)))}
+    others = [
+        samplers.identity(run.recipe, run.recipe.sampling.extra[source.extra])
+        if source.extra >= 0
+        else run.model_digest(run.generation(source.generation))
+        for source in plan.sources[1:]
+    ]
+    if others:
+        inputs["others"] = others
+    if plan.decided_by_verdicts:
+        inputs["verifiers"] = verifiers(scope)
+    return inputs
+
+
+def sweep_settings(scope: Scope) -> dict[str, Any]:
+    """How temperatures are tried, and what counts as a right and distinct completion."""
+    recipe = scope.run.recipe
+    names = ("sweep", "top_p", "top_k", "max_tokens", "stop")
+    asked = {name: value for name, value in recipe.sampling.key().items() if name in names}
+    kept = {name: value for name, value in recipe.filter.key().items() if name in ("cap", "min_score")}
+    return {**sections("model", "policy")(scope), "sampling": asked, "filter": kept}
+
+
+def sweep_inputs(scope: Scope) -> dict[str, Any]:
+    """The problems, what stood before the round, the weights and the verifiers."""
+    run = scope.run
+    return {
+        "problems": run.facts["problems"]["sha256"],
+        "before": previous_gate(scope),
+        "model": run.model_digest(run.policy_generation(round_index(scope))),
+        "verifiers": verifiers(scope),
+    }
 
 
 def train_inputs(scope: Scope) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from flywheel import store
 from flywheel.collect import collect, judge
+from flywheel.demands import examples_of
 from flywheel.diversity import distinct_paths
 from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
@@ -19,12 +20,15 @@ from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import check_mix, rounds_kept, training_set
 from flywheel.models import model_digest
-from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
+from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep, standing
+from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
 from flywheel.stages.keys import evaluation_of, held_out_keys, round_index, verifiers
 from flywheel.stages.metrics import held_out_metrics
+from flywheel.sweep import balance_table
 from flywheel.train import check, train
-from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
+from flywheel.types import Dropped, Example, Origin, Outcome, Sample, Split, Verdict
+from flywheel.waves import saving
 
 
 def check_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -37,16 +41,47 @@ def check_stage(scope: Scope, key: str) -> dict[str, Any]:
     return report
 
 
-def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """What the round asks, how often, how hot."""
+def sweep_stage(scope: Scope, key: str) -> dict[str, Any]:
+    """Which temperature balances right and varied answers best, tried on a few problems."""
     run, index = scope.run, round_index(scope)
-    plan = plan_round(run.recipe, index, run.policy_generation(index).index, run.split(Split.TRAIN))
+    section, kept = run.recipe.sampling.sweep, run.recipe.filter
+    plan = plan_sweep(run.recipe, index, run.policy_generation(index).index, run.split(Split(section.split)))
+    samples, verdicts = _collect_and_judge(scope, plan, "sweep")
+    table = balance_table(samples, verdicts, wanted=section.wanted or kept.cap, min_score=kept.min_score)
+    store.write_json(scope.folder / "sweep.json", table)
+    balance = {f"{row['temperature']:g}": row["balance"] for row in table}
+    return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "balance": balance}
+
+
+def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
+    """What the round asks, how often, how hot, in which words, and of whom."""
+    run, index = scope.run, round_index(scope)
+    sampling, problems = run.recipe.sampling, run.split(Split.TRAIN)
+    plan = plan_round(
+        run.recipe,
+        index,
+        run.policy_generation(index).index,
+        problems,
+        lineage=[g.index for g in run.generations() if g.index <= index and g.status in ("base", "accepted")],
+        standing=standing(_judged_rounds(scope)) if sampling.budget.mode == "adaptive" or run.recipe.hints.k else {},
+        sweep=store.read_json(scope.folder / "sweep.json") if sampling.sweep.temperatures else (),
+        paraphrases=read_paraphrases(sampling.paraphrases, problems) if sampling.paraphrases else {},
+        examples=examples_of(run.recipe, problems) if sampling.few_shot.count else (),
+    )
     store.write_json(scope.folder / "plan.json", plan.as_json())
     return {"problems": len(plan.problems), "samples": len(plan.problems) * plan.k, "generation": plan.generation}
 
 
+def _judged_rounds(scope: Scope) -> Iterator[tuple[list[Sample], dict[str, Verdict]]]:
+    """Samples and verdicts of the rounds before this one, oldest first."""
+    for index in range(round_index(scope)):
+        folder = scope.run.round(index).folder
+        verdicts = store.read_rows(folder / "verdicts.parquet", Verdict)
+        yield store.read_rows(folder / "samples.parquet", Sample), {v.sample_id: v for v in verdicts}
+
+
 def _read_plan(scope: Scope) -> Plan:
-    return Plan(**store.read_json(scope.folder / "plan.json"))
+    return Plan.from_json(store.read_json(scope.folder / "plan.json"))
 
 
 def sample_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -55,7 +90,13 @@ def sample_stage(scope: Scope, key: str) -> dict[str, Any]:
     # VERIFY's key cannot be known before this stage's own is; both follow from the same ingredients.
     verdict_key = store.stage_key({"samples": key, "verifiers": verifiers(scope)})
     samples = collect(scope, plan, files=("samples", "verdicts"), key=key, verdict_key=verdict_key)
-    return {"samples": len(samples), "tokens": sum(s.tokens for s in samples)}
+    others = Counter(s.origin for s in samples if s.origin != Origin.POLICY)
+    return {
+        "samples": len(samples),
+        "tokens": sum(s.tokens for s in samples),
+        **saving(plan, samples),
+        **dict(sorted(others.items())),
+    }
 
 
 def verify_stage(scope: Scope, key: str) -> dict[str, Any]:
