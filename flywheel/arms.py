@@ -96,16 +96,30 @@ def control_arms(recipe: Recipe, reference: Reference, names: Sequence[str]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Lever:
-    """One thing that a recipe can do or leave: the settings that leave it, and those that do it."""
+    """One thing that a recipe can do or leave: the settings that leave it, and those that do it; either may depend on
+    the recipe."""
 
     what: str
-    off: Settings
-    on: Settings
+    off: Settings | Callable[[Recipe], Settings]
+    on: Settings | Callable[[Recipe], Settings]
+
+    def settings(self, recipe: Recipe, *, on: bool) -> Settings:
+        """The settings that turn it on or off in a recipe."""
+        chosen = self.on if on else self.off
+        return chosen(recipe) if callable(chosen) else chosen
 
     def is_on(self, recipe: Recipe) -> bool:
         """Whether a recipe has it on: it differs from `off` in any field."""
-        content = recipe.model_dump(mode="json")
-        return deep_merge(content, self.off) != content
+        return _differs(recipe.model_dump(mode="json"), self.settings(recipe, on=False))
+
+
+def _steady(recipe: Recipe) -> Settings:
+    return {"sampling": {"temperatures": recipe.sampling.temperatures[:1]}}
+
+
+def _hotter(recipe: Recipe) -> Settings:
+    first = recipe.sampling.temperatures[0]
+    return {"sampling": {"temperatures": [round(first + step, 3) for step in (0.0, 0.2, 0.4)]}}
 
 
 LEVERS: dict[str, Lever] = {
@@ -132,11 +146,7 @@ LEVERS: dict[str, Lever] = {
         {"filter": {"hinted_markers": 0.0}},
         {"filter": {"hinted_markers": 0.5}},
     ),
-    "schedule": Lever(
-        "sample later rounds hotter",
-        {"sampling": {"temperatures": [1.0]}},
-        {"sampling": {"temperatures": [0.8, 1.0, 1.2]}},
-    ),
+    "schedule": Lever("sample later rounds at other temperatures than round 0", _steady, _hotter),
     "sweep": Lever(
         "search each round's temperature by the balance score",
         {"sampling": {"sweep": {"temperatures": []}}},
@@ -195,7 +205,7 @@ def lever_arms(recipe: Recipe, reference: Reference, names: Sequence[str]) -> li
             )
         lever = LEVERS[name]
         on = lever.is_on(recipe)
-        settings = lever.off if on else lever.on
+        settings = lever.settings(recipe, on=not on)
         arms.append(_arm(recipe, reference, f"{name}-{'off' if on else 'on'}", lever.what, settings))
     return arms
 

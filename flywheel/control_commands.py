@@ -72,7 +72,8 @@ def _ablate(arguments: argparse.Namespace) -> None:
 def _list_levers() -> None:
     width = max(map(len, LEVERS))
     for name, lever in LEVERS.items():
-        print(f"{name:<{width}}  {lever.what}  (off: {_dotted(lever.off)}; on: {_dotted(lever.on)})")
+        off, on = (_dotted(lever.settings(Recipe(), on=turned)) for turned in (False, True))
+        print(f"{name:<{width}}  {lever.what}  (off: {off}; on: {on})")
 
 
 def _dotted(settings: dict[str, Any], prefix: str = "") -> str:

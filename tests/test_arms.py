@@ -51,7 +51,10 @@ def test_every_lever_can_be_turned_and_turned_back(name, recipe):
     assert arm.name == f"{name}-{'off' if lever.is_on(own) else 'on'}"
     assert lever.is_on(arm.recipe) != lever.is_on(own)
     changed = {line.split(" ")[0] for line in differing_fields(own.key(), arm.recipe.key())}
-    mine = {line.split(" ")[0] for line in differing_fields({}, flat(deep_merge(lever.off, lever.on)))}
+    mine = {
+        line.split(" ")[0]
+        for line in differing_fields({}, flat(deep_merge(lever.settings(own, on=False), lever.settings(own, on=True))))
+    }
     assert changed - {"name", "stop.max_rounds", "stop.rejections", "stop.target_pass_1"} <= mine
 
 
