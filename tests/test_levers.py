@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,16 @@ from flywheel.types import Example, Sample, Verdict
 SMALL = [
     *["problems.count=44", "problems.dev=8", "problems.test=0", "verify.workers=1", "evaluate.samples=1"],
     *["policy.toy.skill=0.4", "stop.max_rounds=2", "gate.enabled=false", "evaluate.resamples=100"],
-    *["verify.verifier=exact", 'verify.options={pattern = "is (-?[0-9]+)$"}'],
 ]
+EXACT = ["verify.verifier=exact", 'verify.options={pattern = "is (-?[0-9]+)$"}']
 ADAPTIVE = ["sampling.budget.mode=adaptive", "sampling.k=8", "filter.cap=2"]
 HINTS = ["hints.k=2"]
 TEACHER = 'sampling.extra=[{model="toy", share=0.2, policy={name="toy", toy={skill=0.5}}}, {generation=-1, share=0.2}]'
 SWEEP = ["sampling.sweep.temperatures=[0.0, 0.7, 1.0]", "sampling.sweep.problems=4", "sampling.sweep.samples=2"]
 
 
-def a_recipe(*overrides: str) -> Recipe:
-    return load_recipe("toy", [*SMALL, *overrides])
+def a_recipe(*overrides: str, judged: Sequence[str] = EXACT) -> Recipe:
+    return load_recipe("toy", [*SMALL, *judged, *overrides])
 
 
 def spun(recipe: Recipe, directory: Path, reporter: Silent | None = None) -> Run:
@@ -178,19 +179,32 @@ def test_wordings_and_temperatures_take_turns(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hints.k=1", 'hints.template="{prompt} {solution}"'], r"hints.template shows \{solution\} and no train problem"),
+        (
+            ["hints.k=1", 'hints.template="{prompt} {solution}"'],
+            r"hints.template shows \{solution\} and no train problem",
+        ),
         (["sampling.few_shot.count=2"], "takes at least 3 examples"),
         (["sampling.few_shot.count=2", "sampling.few_shot.path=nowhere.jsonl"], "there is no such file"),
         (["sampling.paraphrases=nowhere.jsonl"], "there is no such file"),
-        (["sampling.budget.mode=adaptive", "verify.verifier=majority", "verify.options={}"], "judges all completions of a problem as one"),
-        (["hints.k=1", "verify.verifier=majority", "verify.options={}"], r"hints\.k decides from single verdicts"),
-        ([*SWEEP, "verify.verifier=majority", "verify.options={}"], r"sampling\.sweep\.temperatures decides"),
     ],
 )
 def test_levers_that_cannot_work_are_refused_before_anything_is_written(tmp_path, overrides, message) -> None:
     with pytest.raises(RecipeError, match=message):
         Run.open(a_recipe(*overrides), tmp_path / "run")
     assert not (tmp_path / "run/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampling.budget.mode=adaptive"], "judges all completions of a problem as one"),
+        (["hints.k=1"], r"hints\.k decides from single verdicts"),
+        (SWEEP, r"sampling\.sweep\.temperatures decides"),
+    ],
+)
+def test_levers_that_decide_from_verdicts_refuse_votes(tmp_path, overrides, message) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Run.open(a_recipe(*overrides, judged=["verify.verifier=majority"]), tmp_path / "run")
 
 
 def test_an_extra_model_that_is_not_there_is_refused_at_the_start(tmp_path) -> None:
@@ -211,8 +225,8 @@ class Broken:
 def test_a_broken_verifier_does_not_eat_the_budget(tmp_path) -> None:
     file, flag = tmp_path / "mine.py", tmp_path / "flag"
     file.write_text(BROKEN.replace("FLAG", repr(str(flag))))
-    mine = [f"verify.verifier={file}:Broken", "verify.options={}", "sampling.budget.most_unsolved=40"]
-    recipe = a_recipe(*ADAPTIVE, *mine, "sampling.budget.most=40", "stop.max_rounds=1")
+    budget = ["sampling.budget.most=40", "sampling.budget.most_unsolved=40", "stop.max_rounds=1"]
+    recipe = a_recipe(*ADAPTIVE, *budget, judged=[f"verify.verifier={file}:Broken"])
     with Run.open(recipe, tmp_path / "run") as run:
         spin(run, rounds=0)
         flag.touch()

@@ -81,11 +81,11 @@ def test_a_sweep_asks_few_problems_at_every_temperature():
      (1, 3, [0, 2, 3], None)],
 )  # fmt: skip
 def test_older_generations_are_found_or_left_out(wanted, generation, lineage, found):
-    plan = planned({"k": 8, "extra": [{"generation": wanted, "share": 0.25}]}, 3, generation=generation, lineage=lineage)
+    plan = planned(
+        {"k": 8, "extra": [{"generation": wanted, "share": 0.25}]}, 3, generation=generation, lineage=lineage
+    )
     assert [(s.origin, s.k, s.generation) for s in plan.sources] == (
-        [("policy", 8, generation)]
-        if found is None
-        else [("policy", 6, generation), ("older_generation", 2, found)]
+        [("policy", 8, generation)] if found is None else [("policy", 6, generation), ("older_generation", 2, found)]
     )
     assert any("no such older generation" in r for r in plan.reasons) == (found is None)
 

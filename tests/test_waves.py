@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flywheel.plan import Budget, Hints, Plan, Source
 from flywheel.types import Origin, Sample, Verdict
-from flywheel.waves import COHORT, Leg, Ledger, Tally, cohorts, legs, more, needs_verdicts, next_wave, saving, wanted
+from flywheel.waves import COHORT, Ledger, Leg, Tally, cohorts, legs, more, needs_verdicts, next_wave, saving, wanted
 
 
 def a_budget(**changes) -> Budget:
@@ -56,7 +56,9 @@ def test_a_fixed_budget_asks_every_problem_k_times_in_one_wave():
 
 def test_a_problem_with_enough_leaves_an_unsolved_one_gets_more_up_to_its_maximum():
     def said(problem, index, origin):
-        return {"easy": ("correct", f"way {index}"), "hard": ("wrong", "x"), "one way": ("correct", "the same")}[problem]
+        return {"easy": ("correct", f"way {index}"), "hard": ("wrong", "x"), "one way": ("correct", "the same")}[
+            problem
+        ]
 
     plan = a_plan(["easy", "hard", "one way"], budget=a_budget())
     rows, _, waves = played(plan, said)
@@ -125,7 +127,9 @@ def test_large_rounds_are_cut_into_two_cohorts_only_where_verdicts_are_waited_fo
     assert len(one) == len(two) == COHORT and sorted([*one, *two]) == sorted(names)
 
 
-OUTCOMES = st.sampled_from([("correct", "1 + 1 = 2"), ("correct", "way"), ("wrong", ""), ("error", ""), ("timeout", "")])
+OUTCOMES = st.sampled_from(
+    [("correct", "1 + 1 = 2"), ("correct", "way"), ("wrong", ""), ("error", ""), ("timeout", "")]
+)
 BUDGETS = st.builds(
     a_budget, first=st.integers(1, 4), step=st.integers(1, 4), count=st.sampled_from(["paths", "right"]),
     enough=st.integers(1, 5), target=st.sampled_from(["uniform", "difficulty"]), most=st.integers(4, 9),

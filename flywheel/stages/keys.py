@@ -87,7 +87,10 @@ def sample_inputs(scope: Scope) -> dict[str, Any]:
     """The plan and the weights that answer; the verifiers too, where what is asked next depends on them."""
     run = scope.run
     plan = Plan.from_json(store.read_json(scope.folder / "plan.json"))
-    inputs: dict[str, Any] = {"plan": key_of(scope, "plan"), "model": run.model_digest(run.policy_generation(round_index(scope)))}
+    inputs: dict[str, Any] = {
+        "plan": key_of(scope, "plan"),
+        "model": run.model_digest(run.policy_generation(round_index(scope))),
+    }
     others = [
         samplers.identity(run.recipe, run.recipe.sampling.extra[source.extra])
         if source.extra >= 0
