@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flywheel.errors import RecipeError
-from flywheel.recipe import Recipe, apply_overrides, deep_merge, validate
+from flywheel.recipe import Recipe, StopSection, apply_overrides, deep_merge, validate
 
 Settings = dict[str, Any]
 """Recipe content: sections of fields."""
@@ -220,9 +220,10 @@ def _folder_name(setting: str) -> str:
 
 def _arm(recipe: Recipe, reference: Reference, name: str, what: str, settings: Settings) -> Arm:
     """A recipe with settings over it, which does as many rounds as the recipe's own run did, come what may."""
+    early = [name for name in ("target_pass_1", "plateau") if name in StopSection.model_fields]
     rounds: Settings = {
         "name": f"{recipe.name[: 63 - len(name)]}-{name}",
-        "stop": {"max_rounds": reference.rounds, "rejections": reference.rounds + 1, "target_pass_1": None},
+        "stop": {"max_rounds": reference.rounds, "rejections": reference.rounds + 1, **dict.fromkeys(early)},
     }
     own = recipe.model_dump(mode="json")
     if not _differs(own, settings):

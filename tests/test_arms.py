@@ -19,7 +19,7 @@ def test_the_shipped_controls_are_what_the_command_makes_of_demo(name):
     made, shipped = arm.recipe.model_dump(mode="json"), load_recipe(name).model_dump(mode="json")
     # The command knows how many examples the recipe's own run kept; a recipe by itself counts them each round.
     differing = {line.split(" ")[0] for line in differing_fields(made, shipped)}
-    assert differing <= {"name", "description", "filter.rows", "stop.target_pass_1"}
+    assert differing <= {"name", "description", "filter.rows", "stop.target_pass_1", "stop.plateau"}
 
 
 def test_controls_have_the_samples_and_numbers_of_the_recipes_own_run():
@@ -55,7 +55,7 @@ def test_every_lever_can_be_turned_and_turned_back(name, recipe):
         line.split(" ")[0]
         for line in differing_fields({}, flat(deep_merge(lever.settings(own, on=False), lever.settings(own, on=True))))
     }
-    assert changed - {"name", "stop.max_rounds", "stop.rejections", "stop.target_pass_1"} <= mine
+    assert changed - {"name", "stop.max_rounds", "stop.rejections", "stop.target_pass_1", "stop.plateau"} <= mine
 
 
 def flat(settings, prefix=""):
