@@ -5,7 +5,6 @@ docs/metrics.md says of every figure how it is computed, where it comes from, an
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from flywheel.fingerprint import derive_seed
 from flywheel.measures import markers as marking
 from flywheel.measures import paths as reasoning
 from flywheel.measures.balance import balance
+from flywheel.measures.layouts import layout_measures
 from flywheel.measures.lengths import lengths
 from flywheel.measures.passk import Counts, paired_differences, pass_rates
 from flywheel.measures.table import counts as counts_of
@@ -167,10 +167,11 @@ def _text(table: pl.DataFrame, section: EvaluateSection, *, seed: int) -> dict[s
         chosen.append(problem)
         room -= sizes[problem]
     kept = table if len(chosen) == len(sizes) else table.filter(pl.col("problem_id").is_in(chosen))
-    texts: dict[str, list[str]] = defaultdict(list)
-    for problem, completion in kept.select("problem_id", "completion").iter_rows():
-        texts[problem].append(completion)
-    return {"text_samples": kept.height, **text_measures(texts)}
+    return {
+        "text_samples": kept.height,
+        **text_measures(kept["completion"], kept["problem_id"]),
+        **layout_measures(kept["completion"]),
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

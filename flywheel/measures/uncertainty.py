@@ -14,13 +14,13 @@ def answer_entropy(table: pl.DataFrame) -> float | None:
     answers = table.filter("counted", pl.col("answer").is_not_null()).group_by("problem_id", "answer").agg(n=pl.len())
     share = pl.col("n") / pl.col("n").sum()
     by_problem = answers.sort("problem_id", "n").group_by("problem_id", maintain_order=True)
-    value = by_problem.agg(entropy=-(share * share.log()).sum())["entropy"].mean()
+    value = by_problem.agg(entropy=-(share * share.log()).sum()).select(pl.col("entropy").mean()).item()
     return None if value is None else abs(float(value))  # no -0.0 where all agree
 
 
 def mean_logprob(table: pl.DataFrame) -> float | None:
     """The mean over samples of their mean log-probability a token, in nats; None where the policy gave none."""
-    value = table["logprob"].mean()
+    value = table.select(pl.col("logprob").mean()).item()
     return None if value is None else float(value)
 
 
