@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flywheel import __version__, store
+from flywheel.control_commands import add_control_commands
 from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
 from flywheel.progress import Reporter
 from flywheel.recipe import Recipe, apply_overrides, load_recipe, read_recipe, shipped_recipes, validate
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", metavar="RUN")
 
     add_verifier_commands(add)
+    add_control_commands(add)
 
     submit = add("submit", _submit, "start a deployment on a Prefect server with a recipe")
     submit.add_argument("recipe", metavar="RECIPE")

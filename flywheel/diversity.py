@@ -1,16 +1,12 @@
-"""Reasoning paths: when two right answers say the same thing, and how far apart two others are."""
+"""Reasoning paths: when two right answers say the same thing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
 from flywheel.programs import normal_form
 from flywheel.types import Outcome, PathKind, Sample, Verdict
-
-T = TypeVar("T")
 
 _TOKEN = re.compile(
     r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL
@@ -112,28 +108,6 @@ def reasoning_path(text: str, kind: PathKind = PathKind.EQUATIONS) -> str:
     if kind == PathKind.CODE and (program := normal_form(text)):
         return program
     return normalised_text(text)
-
-
-def distance(a: str, b: str) -> float:
-    """How different two texts are, from 0 (equal) to 1 (nothing in common): 1 - Ratcliff/Obershelp ratio."""
-    return 1.0 - SequenceMatcher(None, a, b, autojunk=False).ratio()
-
-
-def farthest_first(items: Sequence[T], texts: Sequence[str], count: int) -> list[T]:
-    """`count` items whose texts lie far apart: the first, then each time the one farthest from all taken.
-
-    The greedy 2-approximation of the k-centre problem (Gonzalez 1985); ties go to the earlier item.
-    O(count · len(items)) distances.
-    """
-    if len(items) <= count:
-        return list(items)
-    taken = [0]
-    nearest = [distance(text, texts[0]) for text in texts]
-    while len(taken) < count:
-        best = max((i for i in range(len(items)) if i not in taken), key=lambda i: (nearest[i], -i))
-        taken.append(best)
-        nearest = [min(old, distance(text, texts[best])) for old, text in zip(nearest, texts, strict=True)]
-    return [items[i] for i in sorted(taken)]
 
 
 def distinct_paths(

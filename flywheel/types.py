@@ -141,7 +141,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One SFT row: `messages` is the prompt conversation, `completion` what the model learns to say."""
+    """One SFT row: `messages` is the prompt conversation, `completion` what the model learns to say.
+
+    `weight` multiplies its share of the loss; over a training set the weights of the policy's own rows
+    average to 1. `fit` is its instruction-following difficulty where `filter.fit` asked for it.
+    """
 
     sample_id: str
     problem_id: str
@@ -150,16 +154,21 @@ class Example:
     completion: str
     origin: str
     weight: float = 1.0
+    fit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A sample that did not become an example, and why (`reason` is one of `flywheel.filter.REASONS`)."""
+    """A sample that did not become an example, and why (`reason` is one of `flywheel.filter.REASONS`).
+
+    `fit` is its instruction-following difficulty where it came so far as to be asked.
+    """
 
     sample_id: str
     problem_id: str
     round: int
     reason: str
+    fit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

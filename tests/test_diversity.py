@@ -1,4 +1,4 @@
-"""Reasoning paths: equations, texts, and choosing far apart."""
+"""Reasoning paths: equations and texts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from flywheel.diversity import (
     _WORDED,
     _arithmetic_runs,
     _chains,
-    distance,
     equations,
-    farthest_first,
     reasoning_path,
 )
 
@@ -59,23 +57,5 @@ def test_any_text_has_a_path(text):
 
 
 def test_a_long_hostile_text_takes_linear_time():
-    assert equations("1+" * 50_000) == ()
-    assert equations("((((" * 20_000) == ()
-    assert equations("1 " * 50_000) == ()
-
-
-def test_farthest_first_prefers_the_different_one():
-    texts = ["1+2=3", "1+2=3 ", "completely different words", "1+2=3."]
-    assert farthest_first(texts, texts, 2) == ["1+2=3", "completely different words"]
-
-
-@given(st.lists(st.text(alphabet="ab1", max_size=6), min_size=1, max_size=12), st.integers(1, 12))
-def test_farthest_first_gives_so_many_in_their_order(texts, count):
-    chosen = farthest_first(range(len(texts)), texts, count)
-    assert len(chosen) == min(count, len(texts))
-    assert chosen == sorted(set(chosen))
-
-
-def test_distance_is_zero_for_equal_and_one_for_disjoint():
-    assert distance("abc", "abc") == 0.0
-    assert distance("abc", "xyz") == 1.0
+    for text in ("1+" * 50_000, "((((" * 20_000, "1 " * 50_000, "a. " * 50_000, "." * 50_000):
+        assert equations(text + "=") == ()

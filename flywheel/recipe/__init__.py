@@ -5,7 +5,7 @@ settings into it, and `Recipe` validates the result. Fields marked as knobs (bat
 memory) cannot change a row of the result and are in no stage's key.
 """
 
-from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifySection
+from flywheel.recipe.data import DataSection, FilterSection, FitOptions, MixSection, VerifySection
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.load import (
     apply_overrides,
@@ -44,6 +44,7 @@ __all__ = [
     "EvaluateSection",
     "FewShotSection",
     "FilterSection",
+    "FitOptions",
     "GateSection",
     "HintsSection",
     "LoraOptions",

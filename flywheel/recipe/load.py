@@ -30,8 +30,11 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     return validate(apply_overrides(read_recipe(name_or_path), overrides), where=str(name_or_path))
 
 
-def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
-    """The raw content of a recipe file, before overrides and validation."""
+def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The raw content of a recipe file, before overrides and validation.
+
+    A file with `extends = "NAME"`, another recipe's name or path, is laid over that one.
+    """
     known = shipped_recipes()
     path = known.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
@@ -39,9 +42,15 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RecipeError(f"no recipe {str(name_or_path)!r}: it is neither a file nor one of {', '.join(known)}.{hint}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    below = raw.pop("extends", None)
+    if below is None:
+        return raw
+    if not isinstance(below, str) or below in extending:
+        raise RecipeError(f"{path}: extends = {below!r} is no other recipe's name or path")
+    return deep_merge(read_recipe(below, extending=(*extending, below)), raw)
 
 
 def validate(raw: Mapping[str, Any], *, where: str = "recipe") -> Recipe:

@@ -61,6 +61,8 @@ class Recipe(Section):
                 f"policy.name = {self.policy.name!r} with train.backend = {self.train.backend!r}: "
                 "the toy policy and the toy trainer only work together"
             )
+        if self.filter.fit is not None and self.train.backend == "toy":
+            raise ValueError("filter.fit with train.backend = 'toy': the toy has no likelihoods to ask; leave fit out")
         if self.policy.name == "openai" and self.policy.openai.reload_command is None:
             raise ValueError(
                 "policy.name = 'openai' without policy.openai.reload_command: the endpoints serve one fixed model, "

@@ -12,6 +12,7 @@ from flywheel.stages.decide import gating
 from flywheel.stages.keys import (
     adjusted_sections,
     evaluate_inputs,
+    filter_inputs,
     finale_files,
     key_of,
     plan_inputs,
@@ -48,7 +49,7 @@ VERIFY = Stage(
 )  # fmt: skip
 FILTER = Stage(
     "filter", 2, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
-    lambda s: {"verdicts": key_of(s, "verify")}, work.filter_stage,
+    filter_inputs, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
     "train", 1, lambda _: ("training_set.parquet", "model"), adjusted_sections("data", "mix", "train"), train_inputs,

@@ -70,6 +70,14 @@ def previous_gate(scope: Scope) -> str | None:
     return key_of(scope.run.round(index - 1), "gate") if index else key_of(scope.run.baseline(), "evaluate")
 
 
+def filter_inputs(scope: Scope) -> dict[str, Any]:
+    """The verdicts, and the model to be trained where examples must fit it."""
+    run = scope.run
+    student = run.starting_generation(round_index(scope)) if run.recipe.filter.fit else None
+    asked = {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
+    return {"verdicts": key_of(scope, "verify"), **asked}
+
+
 def plan_settings(scope: Scope) -> dict[str, Any]:
     """What a plan follows from: sampling and hints, and the filter's cap where it says how much is enough."""
     settings = sections("sampling", "hints")(scope)
@@ -168,6 +176,17 @@ def sampling_settings(scope: Scope) -> dict[str, Any]:
     settings = sections("model", "policy", "evaluate")(scope)
     sampling = scope.run.recipe.sampling
     return {**settings, "sampling": {"max_tokens": sampling.max_tokens, "stop": sampling.stop}}
+
+
+def held_out_keys(scope: Scope, plan: Plan) -> tuple[str, str]:
+    """The keys of a generation's held-out samples and of their verdicts.
+
+    They do not name the champion: a generation's test samples stay valid when another becomes it.
+    """
+    run = scope.run
+    model = run.model_digest(scope.model(plan.generation))
+    samples = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
+    return samples, store.stage_key({"samples": samples, "verifiers": verifiers(scope)})
 
 
 def finale_files(scope: Scope) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from flywheel import store
@@ -13,14 +14,15 @@ from flywheel.diversity import distinct_paths
 from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
+from flywheel.fit import fit_scores
 from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
-from flywheel.mix import training_set
+from flywheel.mix import check_mix, training_set
 from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
 from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
-from flywheel.stages.keys import round_index, rounds_to_learn, verifiers
+from flywheel.stages.keys import held_out_keys, round_index, rounds_to_learn, verifiers
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.standing import standing
 from flywheel.sweep import balance_table
@@ -32,6 +34,7 @@ from flywheel.waves import saving
 def check_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The training text of the first problem against its sampling text."""
     run = scope.run
+    check_mix(run.recipe.mix, run.split(Split.TRAIN))
     example = next((p for p in run.split(Split.TRAIN)), None)
     report = check(run, conversation(example, run.recipe.model.system) if example else [])
     store.write_json(scope.folder / "contract.json", report)
@@ -130,14 +133,19 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
             share=run.recipe.filter.contamination_share,
             template_share=run.recipe.problems.template_share,
         )
+    fit, score = run.recipe.filter.fit, None
+    if fit is not None:
+        score = partial(fit_scores, scope, student=run.starting_generation(round_index(scope)), options=fit)
     examples, dropped = filter_samples(
         samples,
         verdicts,
         run.problem_by_id,
         run.recipe.filter,
         system=run.recipe.model.system,
+        seed=run.recipe.seed,
         kinds=kinds,
         held_out=held_out,
+        score=score,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
@@ -163,7 +171,8 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The candidate's weights from the training set."""
     run, index = scope.run, round_index(scope)
     by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in rounds_to_learn(scope)}
-    rows = training_set(scope.recipe, index, by_round, run.split(Split.TRAIN))
+    problems = run.split(Split.TRAIN)
+    rows = training_set(scope.recipe, index, by_round, problems, kinds=run.path_kinds(problems))
     store.write_rows(scope.folder / "training_set.parquet", Example, rows)
     start = run.starting_generation(index)
     run.release_policy()
@@ -191,11 +200,8 @@ def evaluate_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def _collect_and_judge(scope: Scope, plan: Plan, name: str) -> tuple[list[Sample], dict[str, Verdict]]:
-    run, files = scope.run, (f"{name}_samples", f"{name}_verdicts")
-    model = run.model_digest(scope.model(plan.generation))
-    # Test samples of a generation stay valid when another becomes the champion; so does their key.
-    sample_key = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
-    verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
+    files = (f"{name}_samples", f"{name}_verdicts")
+    sample_key, verdict_key = held_out_keys(scope, plan)
     samples = collect(scope, plan, files=files, key=sample_key, verdict_key=verdict_key)
     return samples, judge(scope, samples, file=files[1], key=verdict_key)
 

@@ -136,7 +136,7 @@ def _run_trainer(
     command = launch_command(job, processes=section.processes, fsdp=section.fsdp, cpu=cpu)
     child = guard.spawn(command, name="train", log=log, pid_dir=pid_dir, env=environment(job.parent))
     try:
-        code = _follow(child, job.parent / "progress", on_progress)
+        code = follow(child, job.parent / "progress", on_progress)
     finally:
         child.terminate()
     result = job.parent / "metrics.json"
@@ -147,7 +147,8 @@ def _run_trainer(
     return metrics
 
 
-def _follow(child: guard.Guarded, progress: Path, on_progress: Callable[[int, int], None]) -> int:
+def follow(child: guard.Guarded, progress: Path, on_progress: Callable[[int, int], None]) -> int:
+    """Wait for a child and return its exit code; pass on each new line `done total` of its progress file."""
     shown = ""
     while True:
         try:
