@@ -7,18 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TypeVar
 
-from flywheel.types import Outcome, Sample, Verdict
+from flywheel.programs import normal_form
+from flywheel.types import Outcome, PathKind, Sample, Verdict
 
 T = TypeVar("T")
 
 _TOKEN = re.compile(
     r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL
 )
+_STRETCH = re.compile(r"[-+*/^()=%\d.,]+(?:[^\S\n]+[-+*/^()=%\d.,]+)*")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
 _WORDED = (
-    (re.compile(r"\\(?:times|cdot)\b"), "*"),
-    (re.compile(r"\\div\b"), "/"),
-    (re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
+    ("\\", re.compile(r"\\(?:times|cdot)\b"), "*"),
+    ("\\", re.compile(r"\\div\b"), "/"),
+    ("x", re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
 )
 
 
@@ -29,12 +31,18 @@ def equations(text: str) -> tuple[str, ...]:
     `×`, `\\times`, `x` between digits and typographic minus signs count as the plain operators, and
     thousands separators are left out. Time is linear in the text's length.
     """
+    if "=" not in text:
+        return ()
     text = text.translate(_SIGNS)
-    for pattern, sign in _WORDED:
-        text = pattern.sub(sign, text)
+    for hint, pattern, sign in _WORDED:
+        if hint in text:
+            text = pattern.sub(sign, text)
     found: list[str] = []
-    for run in _arithmetic_runs(text):
-        found += _chains(run)
+    # An equation never leaves a stretch of numbers and signs, and few stretches have an equals sign to look at.
+    for stretch in _STRETCH.findall(text):
+        if "=" in stretch:
+            for run in _arithmetic_runs(stretch):
+                found += _chains(run)
     return tuple(found)
 
 
@@ -93,10 +101,17 @@ def normalised_text(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def reasoning_path(text: str) -> str:
-    """What two completions share when they reason alike: their equations, else their normalised text."""
-    found = equations(text)
-    return " ; ".join(found) if found else normalised_text(text)
+def reasoning_path(text: str, kind: PathKind = PathKind.EQUATIONS) -> str:
+    """What two completions share when they reason alike: their equations or their program, else their words.
+
+    `kind` is what the problem's verifier reads (`flywheel.plugins.Verifier.paths`). A completion without an equation,
+    or without a program that parses, is its normalised text.
+    """
+    if kind == PathKind.EQUATIONS and (found := equations(text)):
+        return " ; ".join(found)
+    if kind == PathKind.CODE and (program := normal_form(text)):
+        return program
+    return normalised_text(text)
 
 
 def distance(a: str, b: str) -> float:
@@ -121,8 +136,15 @@ def farthest_first(items: Sequence[T], texts: Sequence[str], count: int) -> list
     return [items[i] for i in sorted(taken)]
 
 
-def distinct_paths(samples: Iterable[Sample], verdicts: Mapping[str, Verdict]) -> int:
-    """How many different reasoning paths the right answers took, summed over problems."""
+def distinct_paths(
+    samples: Iterable[Sample], verdicts: Mapping[str, Verdict], kinds: Mapping[str, PathKind] | None = None
+) -> int:
+    """How many different reasoning paths the right answers took, summed over problems.
+
+    `verdicts` is keyed by sample id, `kinds` by problem id; a problem that is not in it has equations.
+    """
+    kinds = kinds or {}
+    right = (s for s in samples if verdicts[s.id].outcome == Outcome.CORRECT)
     return len(
-        {(s.problem_id, reasoning_path(s.completion)) for s in samples if verdicts[s.id].outcome == Outcome.CORRECT}
+        {(s.problem_id, reasoning_path(s.completion, kinds.get(s.problem_id, PathKind.EQUATIONS))) for s in right}
     )

@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from flywheel.diversity import farthest_first, normalised_text, reasoning_path
+from flywheel.measures.contamination import HeldOut
 from flywheel.plan import conversation
 from flywheel.recipe import FilterSection
-from flywheel.types import Dropped, Example, Outcome, Problem, Sample, Verdict
+from flywheel.types import Dropped, Example, Outcome, PathKind, Problem, Sample, Verdict
 
 REASONS = {
     "wrong": "the answer is not the reference's",
@@ -18,6 +19,7 @@ REASONS = {
     "cut_off": "it ran into the token limit",
     "low_score": "its score is under filter.min_score",
     "too_long": "it is longer than filter.max_tokens",
+    "contaminated": "it carries the text of a held-out or out-of-distribution problem",
     "always_right": "all samples of its problem were right",
     "duplicate": "another sample of its problem takes the same path",
     "over_cap": "its problem has filter.cap examples",
@@ -32,10 +34,14 @@ def filter_samples(
     section: FilterSection,
     *,
     system: str | None,
+    kinds: Mapping[str, PathKind] | None = None,
+    held_out: HeldOut | None = None,
 ) -> tuple[list[Example], list[Dropped]]:
     """Split samples into examples and dropped ones; each sample is in exactly one of the two.
 
-    `verdicts` is keyed by sample id, `problems` by problem id. Examples keep the order of `samples`.
+    `verdicts` is keyed by sample id, `problems` and `kinds` (what a reasoning path is; equations
+    where it does not say) by problem id. What carries the text of `held_out` is refused. Examples keep the order of
+    `samples`.
     """
     dropped: list[Dropped] = []
 
@@ -47,6 +53,8 @@ def filter_samples(
     for sample in samples:
         if reason := _unfit(sample, verdicts[sample.id], section):
             drop([sample], reason)
+        elif held_out and held_out.carried(problems[sample.problem_id], sample.completion):
+            drop([sample], "contaminated")
         else:
             right[sample.problem_id].append(sample)
 
@@ -55,9 +63,10 @@ def filter_samples(
         if section.drop_always_right and len(group) == judged[problem_id]:
             drop(group, "always_right")
             continue
-        distinct = _first_of_each(group, section)
+        kind = (kinds or {}).get(problem_id, PathKind.EQUATIONS)
+        distinct = _first_of_each(group, section, kind)
         drop((s for s in group if s.id not in {d.id for d in distinct}), "duplicate")
-        chosen = {s.id for s in _within_cap(distinct, section)}
+        chosen = {s.id for s in _within_cap(distinct, section, kind)}
         drop((s for s in distinct if s.id not in chosen), "over_cap")
         kept |= chosen
 
@@ -78,21 +87,21 @@ def _unfit(sample: Sample, verdict: Verdict, section: FilterSection) -> str | No
     return None
 
 
-def _first_of_each(group: Sequence[Sample], section: FilterSection) -> list[Sample]:
+def _first_of_each(group: Sequence[Sample], section: FilterSection, kind: PathKind) -> list[Sample]:
     if section.dedup == "none":
         return list(group)
-    same = reasoning_path if section.dedup == "path" else normalised_text
     seen: dict[str, Sample] = {}
     for sample in group:
-        seen.setdefault(same(sample.completion), sample)
+        text = sample.completion
+        seen.setdefault(reasoning_path(text, kind) if section.dedup == "path" else normalised_text(text), sample)
     return list(seen.values())
 
 
-def _within_cap(group: Sequence[Sample], section: FilterSection) -> list[Sample]:
+def _within_cap(group: Sequence[Sample], section: FilterSection, kind: PathKind) -> list[Sample]:
     if section.select == "shortest":
         return sorted(group, key=lambda s: (s.tokens, s.index))[: section.cap]
     if section.select == "spread":
-        return farthest_first(group, [reasoning_path(s.completion) for s in group], section.cap)
+        return farthest_first(group, [reasoning_path(s.completion, kind) for s in group], section.cap)
     return list(group[: section.cap])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flywheel.evaluate import Counts, paired_difference
+from flywheel.measures.passk import Counts, paired_difference
 from flywheel.recipe import EvaluateSection, GateSection, StopSection
 
 

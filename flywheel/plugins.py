@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from flywheel.errors import PluginError
 from flywheel.fingerprint import digest, file_digest
-from flywheel.types import Judgement, Outcome, Problem
+from flywheel.types import Judgement, Outcome, PathKind, Problem
 
 Kind = Literal["verifier", "policy"]
 GROUPS: dict[Kind, str] = {"verifier": "flywheel.verifiers", "policy": "flywheel.policies"}
@@ -73,6 +73,9 @@ class Verifier(Protocol):
     verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
     as not correct.
 
+    `paths` says what the reasoning path of a right answer is: "equations" (else its words; the default),
+    "code" (a Python program up to names, comments and layout), or "text" (its words).
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """
@@ -101,6 +104,7 @@ class Traits:
     exclusive: bool = False
     at_once: int = 1
     deadline_outcome: Outcome = Outcome.TIMEOUT
+    paths: PathKind = PathKind.EQUATIONS
 
 
 def traits(verifier: Verifier) -> Traits:
@@ -112,7 +116,11 @@ def traits(verifier: Verifier) -> Traits:
     if missed not in (Outcome.TIMEOUT, Outcome.ERROR):
         raise PluginError(f"deadline_outcome = {missed!r} of {type(verifier).__name__}; known: timeout, error")
     exclusive = bool(getattr(verifier, "exclusive", False))
-    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed))
+    paths = getattr(verifier, "paths", PathKind.EQUATIONS)
+    if paths not in set(PathKind):
+        known = ", ".join(PathKind)
+        raise PluginError(f"paths = {paths!r} of {type(verifier).__name__}; known: {known}")
+    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(paths))
 
 
 # -- from a name to a class -------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from flywheel.fingerprint import derive_seed, file_digest
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
-from flywheel.types import Generation, Problem
+from flywheel.types import Generation, PathKind, Problem
 from flywheel.view import RunView, Scope
 
 if TYPE_CHECKING:
@@ -142,6 +142,10 @@ class Run(RunView, AbstractContextManager["Run"]):
         if name not in self._traits:
             self._traits[name] = plugins.traits(plugins.make_verifier(name, self._verifier_options(name)))
         return self._traits[name]
+
+    def path_kinds(self, problems: Iterable[Problem]) -> dict[str, PathKind]:
+        """What a reasoning path is, by problem id: its verifier says so."""
+        return {p.id: self.traits(p.id).paths for p in problems}
 
     def judged_afterwards(self, problem_id: str) -> bool:
         """Whether a problem's verifier waits until sampling has ended: for whole groups, or for the engine's memory."""

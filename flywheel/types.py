@@ -54,6 +54,14 @@ class Origin(StrEnum):
     OLDER_GENERATION = "older_generation"
 
 
+class PathKind(StrEnum):
+    """What makes two right answers the same: their equations, their program, or their words."""
+
+    EQUATIONS = "equations"
+    CODE = "code"
+    TEXT = "text"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A prompt whose completions can be checked.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flywheel import models, store
 from flywheel.errors import ModelError
-from flywheel.evaluate import Counts, count
 from flywheel.gate import RoundRecord, stop_reason
+from flywheel.measures.passk import Counts, count
 from flywheel.recipe import Recipe
 from flywheel.types import Generation, Problem, Sample, Split, Verdict
 

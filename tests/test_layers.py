@@ -21,7 +21,7 @@ LAYERS: list[list[str]] = [
     ["policy", "training", "models"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
     ["observe", "check", "trl_reward", "verify_file"],
-    ["diversity"],
+    ["programs", "diversity", "measures"],
     ["plan", "sample", "filter", "mix", "evaluate"],
     ["gate"],
     ["view"],

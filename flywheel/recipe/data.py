@@ -41,6 +41,11 @@ class FilterSection(Section):
     threshold."""
     drop_always_right: bool = False
     """Leave out problems whose samples were all correct: nothing is learnt from them."""
+    contamination: bool = True
+    """Refuse examples that carry the text of a held-out or out-of-distribution problem: one of its 13-grams, or
+    `contamination_share` of its 8-grams. What `problems.template_share` calls a template does not count."""
+    contamination_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
+    """How much of a problem's 8-grams an example must have to count as carrying it."""
     max_tokens: Count | None = None
     """Leave out longer completions; None keeps any that ended by itself."""
 

@@ -22,6 +22,12 @@ class EvaluateSection(Section):
     """Bootstrap resamples of the problems, for every interval."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """What the intervals cover."""
+    rarefied_at: Count = 2
+    """Distinct paths are compared as if every problem had so many right answers (rarefaction)."""
+    balance_target: Count = 8
+    """Distinct right answers a problem that are enough (n* of B-STaR's balance score)."""
+    text_samples: Annotated[int, Field(ge=100)] = 20_000
+    """Completions that self-BLEU, distinct-n, repetition and layouts read, at most; beyond, problems are drawn."""
 
 
 class GateSection(Section):

@@ -31,7 +31,7 @@ PLAN = Stage(
     lambda s: {"problems": s.run.facts["problems"]["sha256"], "before": previous_gate(s)}, work.plan_stage,
 )  # fmt: skip
 SAMPLE = Stage(
-    "sample", 1, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
+    "sample", 2, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
     lambda s: {"plan": key_of(s, "plan"), "model": s.run.model_digest(s.run.policy_generation(round_index(s)))},
     work.sample_stage,
 )  # fmt: skip
@@ -40,7 +40,7 @@ VERIFY = Stage(
     lambda s: {"samples": key_of(s, "sample"), "verifiers": verifiers(s)}, work.verify_stage,
 )  # fmt: skip
 FILTER = Stage(
-    "filter", 1, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
+    "filter", 2, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
     lambda s: {"verdicts": key_of(s, "verify")}, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
@@ -48,7 +48,7 @@ TRAIN = Stage(
     work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
-    "evaluate", 1, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
+    "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
     evaluate_inputs, work.evaluate_stage,
 )  # fmt: skip
 GATE = Stage(
@@ -60,7 +60,7 @@ GATE = Stage(
     }, work.gate_stage,
 )  # fmt: skip
 FINALE = Stage(
-    "finale", 1, finale_files, sampling_settings,
+    "finale", 2, finale_files, sampling_settings,
     lambda s: {
         "problems": s.run.facts["problems"]["sha256"],
         "champion": s.run.model_digest(s.run.champion()),

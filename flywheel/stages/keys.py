@@ -61,13 +61,25 @@ def train_inputs(scope: Scope) -> dict[str, Any]:
 
 
 def evaluate_inputs(scope: Scope) -> dict[str, Any]:
-    """What an evaluation rests on: problems, weights, verifiers."""
+    """What an evaluation rests on: problems, weights, verifiers; a candidate's also on its round and on its rivals."""
     run = scope.run
-    return {
+    inputs = {
         "problems": run.facts["problems"]["sha256"],
         "model": run.model_digest(run.generation(scope.generation)),
         "verifiers": verifiers(scope),
     }
+    if scope.round is not None:
+        compared = {name: key_of(evaluation_of(run, g), "evaluate") for name, g in compared_with(scope).items()}
+        inputs |= {"round": key_of(scope, "filter"), "compared": compared}
+    return inputs
+
+
+def compared_with(scope: Scope) -> dict[str, Generation]:
+    """A candidate's rivals: the base, the champion that it wants to replace, the generation evaluated before it."""
+    run, index = scope.run, round_index(scope)
+    lineage = [g for g in run.generations() if g.index <= index]
+    previous = [g for g in lineage if key_of(evaluation_of(run, g), "evaluate")][-1]
+    return {"base": lineage[0], "champion": run.policy_generation(index), "previous": previous}
 
 
 def sampling_settings(scope: Scope) -> dict[str, Any]:

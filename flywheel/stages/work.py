@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from flywheel import store
 from flywheel.collect import collect, judge
 from flywheel.diversity import distinct_paths
-from flywheel.evaluate import Counts, count, ladder, measure, paired_difference
+from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
 from flywheel.gate import decide
+from flywheel.measures.contamination import HeldOut
+from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import rounds_kept, training_set
 from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
-from flywheel.run import Scope
+from flywheel.run import Run, Scope
 from flywheel.stages.keys import evaluation_of, round_index, verifiers
+from flywheel.stages.metrics import held_out_metrics
 from flywheel.train import check, train
 from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
 
@@ -66,17 +70,42 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     run = scope.run
     samples = store.read_rows(scope.folder / "samples.parquet", Sample)
     verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
+    asked = {s.problem_id for s in samples}
+    kinds = run.path_kinds(p for p in run.problems if p.id in asked)
+    held_out = None
+    if run.recipe.filter.contamination:
+        held_out = HeldOut(
+            run.problems,
+            share=run.recipe.filter.contamination_share,
+            template_share=run.recipe.problems.template_share,
+        )
     examples, dropped = filter_samples(
-        samples, verdicts, run.problem_by_id, run.recipe.filter, system=run.recipe.model.system
+        samples,
+        verdicts,
+        run.problem_by_id,
+        run.recipe.filter,
+        system=run.recipe.model.system,
+        kinds=kinds,
+        held_out=held_out,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
     return {
         "examples": len(examples),
         "problems": len({e.problem_id for e in examples}),
-        "distinct_paths": distinct_paths(samples, verdicts),
+        "distinct_paths": distinct_paths(samples, verdicts, kinds),
         "dropped": dict(sorted(Counter(d.reason for d in dropped).items())),
+        "contamination": held_out and _contamination(run, held_out, samples, dropped),
     }
+
+
+def _contamination(
+    run: Run, held_out: HeldOut, samples: Sequence[Sample], dropped: Sequence[Dropped]
+) -> dict[str, Any]:
+    """How many examples were refused for what they carry, and of which sets."""
+    refused = {d.sample_id for d in dropped if d.reason == "contaminated"}
+    found = [held_out.carried(run.problem_by_id[s.problem_id], s.completion) for s in samples if s.id in refused]
+    return {"refused": len(refused), "by": dict(sorted(Counter(str(name) for name in found).items()))}
 
 
 def train_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -101,19 +130,12 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def evaluate_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Base or candidate on dev and OOD problems."""
+    """Base or candidate on dev and OOD problems, and what the round's own samples were like."""
     run = scope.run
     problems = run.split(Split.DEV, with_ood=True)
     plan = plan_evaluation(run.recipe, "dev", scope.generation, problems)
     samples, verdicts = _collect_and_judge(scope, plan, "dev")
-    metrics: dict[str, Any] = {"dev": {}, "ood": {}}
-    for name in ["dev", *[s.label for s in run.recipe.ood]]:
-        rows = [s for s in samples if (run.problem_by_id[s.problem_id].ood or "dev") == name]
-        measured = measure(rows, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
-        if name == "dev":
-            metrics["dev"] = measured
-        else:
-            metrics["ood"][name] = measured
+    metrics = held_out_metrics(scope, samples, verdicts)
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "pass_at": metrics["dev"]["pass_at"]}
 
@@ -139,17 +161,16 @@ def finale_stage(scope: Scope, key: str) -> dict[str, Any]:
     for index in dict.fromkeys([champion.index, 0]):
         plan = plan_evaluation(run.recipe, "test", index, problems)
         samples, verdicts = _collect_and_judge(scope, plan, f"generation_{index:03d}")
-        measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
+        measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed, kinds=run.path_kinds(problems))
         counts[index] = count(samples, verdicts)
         tokens += measured["tokens"]
         if index == 0:
             metrics["test"]["base"] = measured
         if index == champion.index:
             metrics["test"]["champion"] = measured
-    for k in ladder(run.recipe.evaluate.samples):
-        metrics["test"]["difference"][str(k)] = paired_difference(
-            counts[champion.index], counts[0], k, run.recipe.evaluate, seed=run.recipe.seed
-        )
+    metrics["test"]["difference"] = paired_differences(
+        counts[champion.index], counts[0], run.recipe.evaluate, seed=run.recipe.seed
+    )
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"champion": champion.index, "tokens": tokens, "difference": metrics["test"]["difference"]}
 

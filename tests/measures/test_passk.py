@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.evaluate import count, interval, ladder, measure, paired_difference, pass_at_k
+from flywheel.evaluate import measure
+from flywheel.measures.passk import count, interval, ladder, paired_difference, pass_at_k
 from flywheel.recipe import EvaluateSection
 from flywheel.types import Outcome, Sample, Verdict
 
