@@ -8,6 +8,7 @@ from typing import Any
 from flywheel import store
 from flywheel.report import curves, lineage, migration, rounds
 from flywheel.report.chart import Chart, Limit
+from flywheel.report.held_out import finale
 from flywheel.report.settings import settings
 from flywheel.types import Generation
 from flywheel.view import RunView
@@ -115,10 +116,10 @@ def without_problems(generation: Generation) -> dict[str, Any]:
 
 
 def test_result(run: RunView) -> dict[str, Any] | None:
-    """Base and champion on the untouched test split, for every k; None before the finale."""
-    if "finale" not in run.finale().manifest.entries():
+    """Base and champion on the untouched test split, for every k; None before they were measured there."""
+    metrics = finale(run)
+    if metrics is None:
         return None
-    metrics = store.read_json(run.finale().folder / "metrics.json")
     test = metrics["test"]
     ks = sorted(test["difference"], key=int)
     return {

@@ -6,37 +6,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flywheel.measures.migration import LEVELS, level
+from flywheel.measures.migration import migration as moved
 from flywheel.report.chart import Chart, Series
+from flywheel.report.held_out import dev_counts
 from flywheel.types import Generation
 from flywheel.view import RunView
 
-LEVELS = ("never solved", "frontier", "mastered")
-"""No completion right, some right, all right."""
-
-Counts = Mapping[str, Sequence[int]]
-
-
-def level(judged: int, correct: int) -> str:
-    """Where a problem stands with `correct` right ones among `judged` completions."""
-    return LEVELS[0] if correct == 0 else LEVELS[2] if correct == judged else LEVELS[1]
-
-
-def dev_counts(run: RunView, generation: Generation) -> Counts:
-    """Judged and correct completions of each dev problem: from the metrics, or from the rows in older runs."""
-    counts: Counts | None = generation.metrics["dev"].get("counts")
-    if counts is None:
-        scope = run.baseline() if generation.index == 0 else run.round(generation.index - 1)
-        counts = run.counts(scope)["dev"]
-    return counts
+NAMES = {"never": "never solved", "frontier": "frontier", "mastered": "mastered"}
+"""The levels as the page calls them."""
 
 
 def migration(run: RunView, generations: Sequence[Generation]) -> dict[str, Any] | None:
-    """Shares of the levels in each generation, and who moved where between base and champion; None with no problems."""
-    levels = {g.index: {p: level(n, c) for p, (n, c) in dev_counts(run, g).items() if n} for g in generations}
+    """The shares of the levels in each generation, and who moved where; None where no problem was judged."""
+    counts = {g.index: dev_counts(run, g) for g in generations}
+    levels = {i: Counter(level(n, c) for n, c in of.values() if n) for i, of in counts.items()}
     if not any(levels.values()):
         return None
-    shares = [Counter(levels[g.index].values()) for g in generations]
-    totals = [max(len(levels[g.index]), 1) for g in generations]
     chart = Chart(
         id="migration",
         title="Difficulty of the dev problems",
@@ -44,18 +30,28 @@ def migration(run: RunView, generations: Sequence[Generation]) -> dict[str, Any]
         x_title="generation",
         x=[_name(g) for g in generations],
         format="share",
-        series=[
-            Series(name, [count[name] / total for count, total in zip(shares, totals, strict=True)]) for name in LEVELS
-        ],
+        series=[Series(NAMES[name], [of[name] / max(of.total(), 1) for of in levels.values()]) for name in LEVELS],
         colours=("level-0", "level-1", "level-2"),
         note="Never solved: no completion was right. Mastered: all were. Frontier: what lies between.",
     )
     champion = run.champion().index
-    moves = None
-    if champion in levels and champion:
-        pairs = Counter((levels[0][p], levels[champion][p]) for p in levels[0].keys() & levels[champion].keys())
-        moves = [{"from": a, "to": [pairs[a, b] for b in LEVELS]} for a in LEVELS]
-    return {"chart": chart, "levels": LEVELS, "moves": moves, "champion": champion}
+    tables = []
+    if champion in counts and champion:
+        tables.append(_table(f"dev, from the base to generation {champion}", moved(counts[0], counts[champion])))
+    for generation in reversed(generations):
+        if train := (generation.metrics.get("migration") or {}).get("train"):
+            title = f"train, from earlier rounds to round {generation.index - 1}"
+            tables.append(_table(title, train))
+            break
+    return {"chart": chart, "tables": [table for table in tables if table]}
+
+
+def _table(title: str, moves: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Counts by level before (rows) and after (columns)."""
+    if moves is None:
+        return None
+    rows = [{"from": NAMES[a], "to": [moves["counts"][a][b] for b in LEVELS]} for a in LEVELS]
+    return {"title": title, "levels": [NAMES[name] for name in LEVELS], "rows": rows, "n_problems": moves["n_problems"]}
 
 
 def _name(generation: Generation) -> str:

@@ -122,7 +122,9 @@ def environment(log: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TENSORBOARD_LOGGING_DIR": os.environ.get("TENSORBOARD_LOGGING_DIR", str(log.parent / "tensorboard" / log.stem)),
+        "TENSORBOARD_LOGGING_DIR": os.environ.get(
+            "TENSORBOARD_LOGGING_DIR", str(log.parent / "tensorboard" / log.stem)
+        ),
         "WANDB_DIR": os.environ.get("WANDB_DIR", str(log.parent)),
     }
 
