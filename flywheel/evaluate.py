@@ -5,7 +5,6 @@ docs/metrics.md says of every figure how it is computed, where it comes from, an
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from flywheel.fingerprint import derive_seed
 from flywheel.measures import markers as marking
 from flywheel.measures import paths as reasoning
 from flywheel.measures.balance import balance
+from flywheel.measures.layouts import layout_measures
 from flywheel.measures.lengths import lengths
 from flywheel.measures.passk import Counts, paired_differences, pass_rates
 from flywheel.measures.table import counts as counts_of
@@ -77,7 +77,7 @@ def measure_table(
         "mean_logprob": mean_logprob(table),
         **variety,
         **_common(table),
-        **text_measures(_texts(table, section, seed=seed)),
+        **_text(table, section, seed=seed),
     }
 
 
@@ -97,11 +97,10 @@ def measure_round(
     whole = judged(samples, verdicts)
     hinted = pl.col("origin") == Origin.HINTED.value
     table, guided = whole.filter(~hinted), whole.filter(hinted)
-    of_text = text_measures(_texts(table, section, seed=seed))
     return {
         **_variety(table, counts_of(table), section, kinds or {}),
         **_common(table),
-        **of_text,
+        **_text(table, section, seed=seed),
         "hinted_share": guided.height / whole.height if whole.height else None,
         "hinted_markers": _markers(guided) if guided.height else None,
         "guided": _common(guided) if guided.height else None,
@@ -157,21 +156,22 @@ def _markers(table: pl.DataFrame) -> dict[str, Any]:
     return marking.markers(table["completion"], int(table["tokens"].sum()))
 
 
-def _texts(table: pl.DataFrame, section: EvaluateSection, *, seed: int) -> dict[str, list[str]]:
-    """The completions of each problem; of problems drawn by the seed where there are too many completions."""
+def _text(table: pl.DataFrame, section: EvaluateSection, *, seed: int) -> dict[str, Any]:
+    """How texts repeat themselves and one another, from at most `text_samples` completions of whole problems."""
     sizes = dict(table.group_by("problem_id").len().iter_rows())
-    chosen: set[str] = set()
+    chosen: list[str] = []
     room = section.text_samples
     for problem in sorted(sizes, key=lambda p: (derive_seed(seed, "text", p), p)):
         if chosen and sizes[problem] > room:
             break
-        chosen.add(problem)
+        chosen.append(problem)
         room -= sizes[problem]
-    kept = table if len(chosen) == len(sizes) else table.filter(pl.col("problem_id").is_in(sorted(chosen)))
-    texts: dict[str, list[str]] = defaultdict(list)
-    for problem, completion in kept.select("problem_id", "completion").iter_rows():
-        texts[problem].append(completion)
-    return texts
+    kept = table if len(chosen) == len(sizes) else table.filter(pl.col("problem_id").is_in(chosen))
+    return {
+        "text_samples": kept.height,
+        **text_measures(kept["completion"], kept["problem_id"]),
+        **layout_measures(kept["completion"]),
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

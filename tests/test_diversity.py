@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.diversity import distance, equations, farthest_first, reasoning_path
+from flywheel.diversity import (
+    _SIGNS,
+    _WORDED,
+    _arithmetic_runs,
+    _chains,
+    distance,
+    equations,
+    farthest_first,
+    reasoning_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +43,14 @@ def test_wording_is_no_path_of_its_own_where_there_are_equations():
 
 def test_without_equations_case_spaces_and_punctuation_do_not_count():
     assert reasoning_path("The answer  is Paris.") == reasoning_path("the answer is **paris**")
+
+
+@given(st.text(alphabet="0123456789.,+-*/=()%^ x\n\tab$×", max_size=60))
+def test_looking_only_at_stretches_with_an_equals_sign_misses_nothing(text):
+    plain = text.translate(_SIGNS)
+    for _, pattern, sign in _WORDED:
+        plain = pattern.sub(sign, plain)
+    assert equations(text) == tuple(chain for run in _arithmetic_runs(plain) for chain in _chains(run))
 
 
 @given(st.text(max_size=200))

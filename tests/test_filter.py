@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from flywheel.diversity import reasoning_path
 from flywheel.filter import REASONS, filter_samples
+from flywheel.measures.contamination import HeldOut
 from flywheel.recipe import FilterSection
-from flywheel.types import Outcome, Problem, Sample, Verdict
+from flywheel.types import Outcome, PathKind, Problem, Sample, Split, Verdict
 
 PROBLEMS = {p: Problem(p, f"What is {p}?", "5") for p in ("p1", "p2", "p3")}
 
@@ -23,9 +24,9 @@ def a_verdict(sample, outcome=Outcome.CORRECT, score=1.0):
     return Verdict(sample.id, sample.problem_id, outcome, score, "5", "", "exact", "1", "worker")
 
 
-def run_filter(samples, section=None, verdicts=None, system=None):
+def run_filter(samples, section=None, verdicts=None, system=None, **more):
     verdicts = verdicts or {s.id: a_verdict(s) for s in samples}
-    return filter_samples(samples, verdicts, PROBLEMS, section or FilterSection(), system=system)
+    return filter_samples(samples, verdicts, PROBLEMS, section or FilterSection(), system=system, **more)
 
 
 def test_one_of_each_path_is_kept():
@@ -65,6 +66,22 @@ def test_the_cap_and_how_the_kept_ones_are_chosen():
     assert kept["first"] == texts[:2]
     assert kept["shortest"] == texts[2:]
     assert kept["spread"][0] == texts[0] and kept["spread"][1] != texts[1]
+
+
+def test_an_example_with_a_held_out_text_is_refused():
+    secret = "a farmer near the old mill keeps seventeen brown goats and sells four at market"
+    held_out = HeldOut([Problem("d", secret, "13", split=Split.DEV)], share=0.7, template_share=0.05)
+    samples = [a_sample(index=0, text=f"I recall: {secret}. 2 + 3 = 5"), a_sample(index=1)]
+    examples, dropped = run_filter(samples, held_out=held_out)
+    assert [(d.sample_id, d.reason) for d in dropped] == [(samples[0].id, "contaminated")]
+    assert [e.sample_id for e in examples] == [samples[1].id]
+
+
+def test_the_kind_of_path_decides_what_is_a_duplicate():
+    programs = ["def f(a):\n    return a + 2 == 5", "def f(b):  # the same\n    return b + 2 == 5"]
+    samples = [a_sample(index=i, text=t) for i, t in enumerate(programs)]
+    kept = {kind: len(run_filter(samples, kinds={"p1": kind})[0]) for kind in PathKind}
+    assert kept == {PathKind.EQUATIONS: 2, PathKind.TEXT: 2, PathKind.CODE: 1}
 
 
 def test_problems_that_are_always_right_can_be_left_out():

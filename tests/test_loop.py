@@ -66,6 +66,26 @@ def test_every_sample_has_one_verdict_and_one_fate(finished):
         assert sorted(s.id for s in samples) == sorted([e.sample_id for e in examples] + [d.sample_id for d in dropped])
 
 
+def test_metrics_compare_and_remember(finished):
+    base = store.read_json(finished.directory / "base/metrics.json")
+    assert base["round"] is None and base["migration"] is None and base["dev"]["against_base"] is None
+    first, second = (store.read_json(scope.folder / "metrics.json") for scope in finished.rounds())
+    gain = second["dev"]["against_base"]["1"]
+    assert gain["value"] == pytest.approx(second["dev"]["pass_at"]["1"] - base["dev"]["pass_at"]["1"])
+    assert second["dev"]["against_champion"]["1"]["value"] == pytest.approx(
+        second["dev"]["pass_at"]["1"] - first["dev"]["pass_at"]["1"]
+    )
+    moved = second["migration"]["dev"]
+    assert moved["base"]["from_generation"] == 0 and moved["previous"]["from_generation"] == 1
+    assert moved["previous"]["before"] == first["migration"]["dev"]["base"]["after"]
+    assert first["migration"]["train"] is None, "nothing was asked before"
+    assert second["migration"]["train"]["n_problems"] == 36
+    drawn = second["round"]
+    assert (drawn["n_samples"], drawn["hinted_share"]) == (36 * 4, 0.0)
+    assert drawn["contamination"] == {"refused": 0, "by": {}}
+    assert drawn["examples"] == finished.rounds()[1].manifest.entries()["filter"].info["examples"]
+
+
 def test_no_parts_are_left_behind(finished):
     assert list(finished.directory.rglob("*.parts")) == []
     assert list(finished.directory.rglob("*.tmp")) == []

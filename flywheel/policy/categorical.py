@@ -60,8 +60,8 @@ def install(worker: Any, drawn: dict[str, list[float]]) -> bool:
     """Have a vLLM CPU worker draw with `draw`; False where its settings ask for what only vLLM's own way gives.
 
     Requests with a seed of their own get their number from their own generator, as in vLLM. The log-probability
-    (nats) of every token drawn is appended to `drawn` under the id that its request was added with: it is looked up among
-    weights that are there anyway, where vLLM's own log-probabilities pass over the vocabulary thrice more.
+    (nats) of every token drawn is appended to `drawn` under the id that its request was added with. It is looked up
+    among weights that are there anyway; vLLM's own log-probabilities pass over the vocabulary thrice more.
     """
     import torch
     from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p

