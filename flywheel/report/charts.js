@@ -95,7 +95,7 @@
       line: { color: look.colour("bad"), width: 1.5, dash: "dash" },
     }));
     const names = chart.limits.map((limit) => ({
-      xref: "paper", x: 1, xanchor: "right", y: limit.value, yanchor: "bottom", text: escaped(limit.name), showarrow: false,
+      xref: "paper", x: 1, xanchor: "right", y: limit.value, yanchor: "bottom", text: escaped(limit.name), showarrow: false, bgcolor: look.colour("card"),
       font: { color: look.colour("bad"), size: 11 },
     }));
     const single = chart.series.length === 1;

@@ -34,7 +34,7 @@ WIDTH = (
     ),
     Measure(
         "paths-rarefied",
-        "The same among equally many right samples",
+        "Paths among equally many right samples",
         [("paths_rarefied", "expected")],
         "number",
         "So that being right more often does not look like being wider.",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import polars as pl
 import pytest
 
 from flywheel.errors import RunError
@@ -216,6 +217,35 @@ def test_gate_checks_in_words() -> None:
         "text": "dev pass@8 against the base: -3.0 points [-5.0, -2.5], where a fall of 2 points is allowed: "
         "failed, worse beyond its interval",
     }
+
+
+def test_a_hundred_thousand_samples_fit_into_five_megabytes(run_folder: Callable[..., Run]) -> None:
+    run = run_folder(rounds=1, finale=False)
+    folder, n = run.directory / "rounds/000", 100_000
+    outcomes = ["wrong"] * 15 + ["correct"] * 4 + ["timeout"]
+    samples = pl.DataFrame({"number": range(n)}).with_columns(
+        pl.format("r000/p{}/{}", pl.col("number") // 25, pl.col("number")).alias("id"),
+        pl.format("p{}", pl.col("number") // 25).alias("problem_id"),
+        pl.format("{} = <b>{}</b>. ", "number", "number").repeat_by(40).list.join("").alias("completion"),
+        tokens=pl.lit(200, pl.Int64),
+        finish_reason=pl.lit("stop"),
+        origin=pl.lit("policy"),
+        outcome=pl.Series(outcomes * (n // 20)),
+        answer=pl.lit("7"),
+        detail=pl.lit(""),
+    )
+    samples.write_parquet(folder / "samples.parquet")
+    samples.rename({"id": "sample_id"}).write_parquet(folder / "verdicts.parquet")
+    dropped = samples.filter(pl.col("outcome") != "correct").rename({"id": "sample_id", "outcome": "reason"})
+    dropped.write_parquet(folder / "dropped.parquet")
+    found = page(run)
+    assert (run.directory / "report.html").stat().st_size < 5_000_000
+    rows = found.data(columns=True)
+    assert rows["total"] == n + 16
+    assert 1_000 < rows["shown"] < 10_000
+    fates = {row[rows["columns"].index("fate")] for row in rows["rows"]}
+    assert fates == {"", "kept", "wrong", "timeout"}
+    assert f"The page carries {rows['shown']:,} of 100,016 samples" in words(found.text)
 
 
 def test_the_page_says_when_it_shows_only_some_samples(
