@@ -131,6 +131,8 @@ class PrefectReporter:
         accepted = bool(decision["accepted"])
         verdict = "accepted" if accepted else "rejected"
         lines = [f"## Round {round_index}: candidate {verdict}", "", *(f"- {reason}" for reason in decision["reasons"])]
+        others = [c["words"] for c in decision["checks"] if c["words"] not in decision["reasons"]]
+        lines += ["", "Its other lines:", "", *(f"- {words}" for words in others)] if others else []
         self.publisher.post(
             create_markdown_artifact,
             "\n".join(lines),

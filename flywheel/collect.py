@@ -76,7 +76,7 @@ def collect(scope: Scope, plan: Plan, *, files: tuple[str, str], key: str, verdi
     label = f"{scope.label} · {doing}"
     run.reporter.progress(label, len(samples), len(order), "samples")
     if asked:
-        policy = run.policy(run.generation(plan.generation), resumed=len(samples))
+        policy = run.policy(scope.model(plan.generation), resumed=len(samples))
         try:
             for chunk in draw(policy, plan, asked, chunk=run.recipe.sampling.chunk_problems):
                 parts.append(chunk)

@@ -66,7 +66,8 @@ def _parent(generation: Generation) -> str:
 
 
 def _find_sample(run: Run, sample_id: str) -> tuple[Sample, Scope]:
-    scopes = [*run.rounds(), run.baseline(), run.finale()]
+    taken = [run.evaluation_of(g) for g in run.generations() if g.alpha is not None]
+    scopes = [*taken, *run.rounds(), run.baseline(), run.finale()]
     for scope in scopes:
         if sample := _row(scope.folder, "*samples", Sample, "id", sample_id):
             return sample, scope
@@ -109,6 +110,8 @@ def redo(run: Run, stage_name: str, round_index: int | None, recipe: Recipe) -> 
             store.remove((scope.folder / name).with_suffix(".parts"))
         if stage.name == "train":
             store.remove(scope.folder / "train.parts")
+        if stage.name == "evaluate":
+            store.remove(scope.folder / "repair")  # the mixtures were measured by the same settings
     store.write_json(run.directory / "recipe.json", recipe.model_dump(mode="json"))
     run.save_generations()
     return forgotten[::-1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flywheel.adjust import adjust, applied
 from flywheel.fingerprint import rng
 from flywheel.recipe import Recipe
+from flywheel.stopping import RoundRecord
 from flywheel.types import Message, Problem
 
 
@@ -30,6 +32,8 @@ class Plan:
     max_tokens: int
     stop: list[str]
     variants: list[str]
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """What `flywheel.adjust` changed in the recipe for this round, and why."""
 
     def sample_id(self, problem_id: str, index: int) -> str:
         """Position, not chance: round 3, problem p1, fifth sample is `r003/p1/004`; held-out ones begin with d or t."""
@@ -40,13 +44,20 @@ class Plan:
         return asdict(self)
 
 
-def plan_round(recipe: Recipe, round_index: int, generation: int, problems: Sequence[Problem]) -> Plan:
-    """The plan of a round that samples from `generation`.
+def plan_round(
+    recipe: Recipe,
+    round_index: int,
+    generation: int,
+    problems: Sequence[Problem],
+    rejected: Sequence[RoundRecord] = (),
+) -> Plan:
+    """The plan of a round that samples from `generation`, changed where the rounds before it were rejected.
 
     Train problems come in an order drawn from the run's seed and the round, so that a round with fewer
     than all of them sees others than the last one did.
     """
-    sampling = recipe.sampling
+    changes = adjust(recipe, rejected)
+    sampling = applied(recipe, changes).sampling
     ids = [p.id for p in problems]
     rng(recipe.seed, "plan", round_index).shuffle(ids)
     temperatures = sampling.temperatures
@@ -62,6 +73,7 @@ def plan_round(recipe: Recipe, round_index: int, generation: int, problems: Sequ
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),
         variants=list(sampling.variants),
+        changes=changes,
     )
 
 

@@ -39,7 +39,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         self.reporter = reporter
         self._lock = store.Lock(directory)
         self._policy: Policy | None = None
-        self._policy_of: int | None = None
+        self._policy_of: str | None = None
         self._pool: VerifierPool | None = None
         self._traits: dict[str, plugins.Traits] = {}
         self.backlog: dict[Path, Any] = {}
@@ -201,7 +201,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         """
         from flywheel.policy.host import open_policy
 
-        if self._policy is not None and self._policy_of == generation.index:
+        if self._policy is not None and self._policy_of == generation.path:
             return self._policy
         self.release_policy()
         self._policy = open_policy(
@@ -213,7 +213,7 @@ class Run(RunView, AbstractContextManager["Run"]):
             log=self.directory / "logs" / f"engine-{generation.index:03d}.log",
             pid_dir=self.directory / "pids",
         )
-        self._policy_of = generation.index
+        self._policy_of = generation.path
         loaded = getattr(self._policy, "digest", None)
         if loaded is not None and loaded != self.model_digest(generation):
             self.release_policy()
@@ -243,6 +243,22 @@ class Run(RunView, AbstractContextManager["Run"]):
         if self._pool is None:
             self._pool = VerifierPool(self.recipe.verify)
         return self._pool
+
+    def delete_unneeded_weights(self) -> None:
+        """Delete the mixtures that were not taken, and rejected candidates if `gate.delete_rejected` says so.
+
+        Any call makes up for one that a kill cut short; whatever is gone can be made anew by `flywheel redo`.
+        """
+        for scope in self.rounds():
+            if "gate" not in scope.manifest.entries():
+                continue
+            generation = self.generation(scope.generation)
+            for mixture in sorted(scope.folder.glob("repair/*/model")):
+                if mixture != self.directory / generation.path:
+                    store.remove(mixture)
+            replaced = generation.status == "rejected" or generation.alpha is not None
+            if replaced and self.recipe.gate.delete_rejected:
+                store.remove(scope.folder / "model")
 
     # -- going back --------------------------------------------------------------------------------
 

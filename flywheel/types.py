@@ -164,7 +164,8 @@ class Dropped:
 class Generation:
     """A model in the lineage of a run. Index 0 is the base; round r trains generation r + 1.
 
-    `path` is relative to the run's directory, or absolute where the base lies elsewhere.
+    `path` is relative to the run's directory, or absolute where the base lies elsewhere. `alpha` is the
+    trained candidate's share where a mixture with the champion took its place.
     """
 
     index: int
@@ -172,3 +173,4 @@ class Generation:
     parent: int | None
     status: str  # base | accepted | rejected
     metrics: dict[str, Any] = field(default_factory=dict)
+    alpha: float | None = None

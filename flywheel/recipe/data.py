@@ -57,6 +57,8 @@ class DataSection(Section):
     """`replace` trains on this round's, `accumulate` on all so far, `window` on the last `window` rounds."""
     window: Count = 2
     """For `keep = "window"`: how many rounds, this one included."""
+    rejected: Literal["leave_out", "keep"] = "leave_out"
+    """Whether later rounds train on the examples of a round whose candidate was rejected."""
 
 
 class MixSection(Section):

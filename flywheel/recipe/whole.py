@@ -64,6 +64,11 @@ class Recipe(Section):
                 "policy.name = 'openai' without policy.openai.reload_command: the endpoints serve one fixed model, "
                 "so no trained generation could be sampled; give the command that makes them serve {model}"
             )
+        if self.gate.delete_rejected and self.train.start_from == "previous" and not self.gate.adjust:
+            raise ValueError(
+                "gate.delete_rejected with train.start_from = 'previous' and gate.adjust = false: a round could start "
+                "from weights that are gone; leave gate.adjust on (it goes back to the champion), or keep them"
+            )
         labels = [s.label for s in self.ood]
         if len(set(labels)) < len(labels):
             raise ValueError(f"ood: the labels {labels} are not distinct; give each set its own")

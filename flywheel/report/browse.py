@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ from flywheel.types import Problem
 from flywheel.view import RunView, Scope
 
 MAX_BYTES = 1_600_000
-"""Of completions and prompts in a page; with the chart library's 2 MB and all else a page stays under 5 MB."""
+"""Of rows in a page, as JSON; with the chart library's 2 MB and all else a page stays under 5 MB."""
 MAX_ROWS = 4_000
 MAX_CHARACTERS = 4_000
-"""Longer texts are cut, and say so."""
+"""Of a completion; longer texts are cut, and say so."""
+MAX_PROMPT, MAX_ANSWER, MAX_DETAIL = 4_000, 400, 300
+"""Characters of the other texts."""
 TOGETHER = 2
 """Samples of one problem that are taken before the next problem's turn."""
-OVERHEAD = 160
-"""Bytes of a row beside its texts."""
+OVERHEAD = 200
+"""Bytes of a row beside its texts, and of what says that they were cut."""
 
 COLUMNS = ("id", "scope", "problem", "outcome", "fate", "answer", "detail", "tokens", "cut_off", "origin", "completion")
 """What a row of the page says, in order."""
@@ -31,26 +33,19 @@ def browse(run: RunView) -> dict[str, Any]:
 
     Held-out dev samples and the rounds' own ones. Test samples stay out: what people read, they tune to.
     """
-    scopes = {
-        scope.label if scope.phase != "base" else "base · dev": scope for scope in (run.baseline(), *run.rounds())
-    }
-    frames: list[pl.DataFrame] = []
-    files: list[tuple[Path, str]] = []
-    for scope in scopes.values():
-        for name, label in _sets(scope):
-            stem = scope.folder / f"{name}samples.parquet"
-            frames.append(_judged(scope, name, len(files)))
-            files.append((stem, label))
+    sets = list(_sets(run))
+    frames = [_judged(scope, name, i) for i, (scope, name, _) in enumerate(sets)]
     if not frames:
         return {"columns": COLUMNS, "rows": [], "problems": {}, "scopes": [], "shown": 0, "total": 0}
-    everything = pl.concat(frames)
+    everything = pl.concat(frames).join(_problem_sizes(run), on="problem_id", how="left")
     chosen = choose(everything, max_rows=MAX_ROWS, max_bytes=MAX_BYTES)
-    texts = pl.concat([_texts(path, chosen.filter(pl.col("file") == i)) for i, (path, _) in enumerate(files)])
+    texts = pl.concat(
+        [_texts(scope.folder / f"{name}samples.parquet", chosen, i) for i, (scope, name, _) in enumerate(sets)]
+    )
     rows = chosen.join(texts, on=["file", "id"], how="inner").sort("file", "position")
-    names = [label for _, label in files]
     return {
         "columns": COLUMNS,
-        "scopes": names,
+        "scopes": [label for _, _, label in sets],
         "rows": [_row(row) for row in rows.iter_rows(named=True)],
         "problems": _problems(run.problem_by_id, rows["problem_id"].unique().to_list()),
         "shown": rows.height,
@@ -58,20 +53,37 @@ def browse(run: RunView) -> dict[str, Any]:
     }
 
 
-def _sets(scope: Scope) -> list[tuple[str, str]]:
-    """The sets of samples that a scope has finished: the prefix of their files and what the page calls them."""
-    done = scope.manifest.entries()
-    found = [("", f"round {scope.round} · train")] if "verify" in done else []
-    if "evaluate" in done:
-        name = "base" if scope.round is None else f"generation {scope.generation}"
-        found.append(("dev_", f"{name} · dev"))
-    return found
+def _sets(run: RunView) -> Iterator[tuple[Scope, str, str]]:
+    """The sets of samples that are finished: their scope, the prefix of their files, and what the page calls them."""
+    evaluated = {g.index: run.evaluation_of(g) for g in run.generations()}
+    if "evaluate" in evaluated[0].manifest.entries():
+        yield evaluated[0], "dev_", "base · dev"
+    for scope in run.rounds():
+        if "verify" in scope.manifest.entries():
+            yield scope, "", f"round {scope.round} · train"
+        of_candidate = evaluated.get(scope.generation)
+        if of_candidate is not None and "evaluate" in of_candidate.manifest.entries():
+            yield of_candidate, "dev_", f"generation {scope.generation} · dev"
+
+
+def _size(column: str, limit: int) -> pl.Expr:
+    """The bytes that a column's texts take in the page's JSON when cut, escapes included."""
+    text = pl.col(column).fill_null("").str.slice(0, limit)
+    return text.str.len_bytes() + 5 * text.str.count_matches(r"[<>&\x00-\x1f\u2028\u2029]") + text.str.count_matches(r'["\\]')
+
+
+def _problem_sizes(run: RunView) -> pl.DataFrame:
+    """The bytes that each problem's prompt and reference answer take when a sample of it is shown."""
+    told = [(p.id, _prompt(p), p.answer) for p in run.problems]
+    frame = pl.DataFrame(told, schema={"problem_id": pl.String, "prompt": pl.String, "answer": pl.String}, orient="row")
+    size = _size("prompt", MAX_PROMPT) + _size("answer", MAX_ANSWER) + OVERHEAD
+    return frame.select("problem_id", size.alias("prompt_bytes"))
 
 
 def _judged(scope: Scope, name: str, file: int) -> pl.DataFrame:
     """All samples of a file without their texts: who they are, how they were judged, and how long they are."""
     samples = pl.scan_parquet(scope.folder / f"{name}samples.parquet").select(
-        "id", "problem_id", "tokens", "finish_reason", "origin", pl.col("completion").str.len_bytes().alias("bytes")
+        "id", "problem_id", "tokens", "finish_reason", "origin", _size("completion", MAX_CHARACTERS).alias("bytes")
     )
     verdicts = pl.scan_parquet(scope.folder / f"{name}verdicts.parquet").select(
         pl.col("sample_id").alias("id"), "outcome", "answer", "detail"
@@ -85,9 +97,11 @@ def _judged(scope: Scope, name: str, file: int) -> pl.DataFrame:
         frame = frame.join(reasons, on="id", how="left").with_columns(pl.col("fate").fill_null("kept"))
     else:
         frame = frame.with_columns(pl.lit("").alias("fate"))
-    return frame.with_columns(pl.lit(file, pl.Int32).alias("file"), pl.col("outcome").fill_null("unjudged")).sort(
-        "position"
-    )
+    return frame.with_columns(
+        pl.lit(file, pl.Int32).alias("file"),
+        pl.col("outcome").fill_null("unjudged"),
+        bytes=pl.col("bytes") + _size("answer", MAX_ANSWER) + _size("detail", MAX_DETAIL) + OVERHEAD,
+    ).sort("position")
 
 
 def choose(samples: pl.DataFrame, *, max_rows: int, max_bytes: int) -> pl.DataFrame:
@@ -105,16 +119,21 @@ def choose(samples: pl.DataFrame, *, max_rows: int, max_bytes: int) -> pl.DataFr
         .sort("batch", "turn", "position")
         .with_columns(pl.int_range(pl.len()).over(stratum).alias("rank"))
         .sort("rank", *stratum)
-        .with_columns((pl.min_horizontal("bytes", MAX_CHARACTERS) + OVERHEAD).cum_sum().alias("size"))
+        .with_columns(
+            # A problem's prompt is carried once.
+            prompt=pl.when(pl.col("problem_id").is_first_distinct()).then(pl.col("prompt_bytes").fill_null(0)).otherwise(0)
+        )
+        .with_columns(size=(pl.col("bytes") + pl.col("prompt")).cum_sum())
     )
-    return ranked.filter(pl.col("size") <= max_bytes).head(max_rows).drop("turn", "batch", "rank", "size", "bytes")
+    fitting = ranked.filter(pl.col("size") <= max_bytes).head(max_rows)
+    return fitting.drop("turn", "batch", "rank", "size", "bytes", "prompt", "prompt_bytes")
 
 
-def _texts(path: Path, chosen: pl.DataFrame) -> pl.DataFrame:
-    ids = chosen.select("file", "id").lazy()
-    return (
-        pl.scan_parquet(path).select("id", "completion").join(ids, on="id").select("file", "id", "completion").collect()
-    )
+def _texts(path: Path, chosen: pl.DataFrame, file: int) -> pl.DataFrame:
+    """The completions of the chosen samples of one file."""
+    ids = chosen.filter(pl.col("file") == file).select("file", "id").lazy()
+    rows = pl.scan_parquet(path).select("id", "completion")
+    return rows.join(ids, on="id").select("file", "id", "completion").collect()
 
 
 def _row(row: Mapping[str, Any]) -> list[Any]:
@@ -124,8 +143,8 @@ def _row(row: Mapping[str, Any]) -> list[Any]:
         row["problem_id"],
         row["outcome"],
         row["fate"],
-        cut(row["answer"], 200),
-        cut(row["detail"], 300),
+        cut(row["answer"], MAX_ANSWER),
+        cut(row["detail"], MAX_DETAIL),
         row["tokens"],
         row["finish_reason"] == "length",
         row["origin"],
@@ -138,9 +157,13 @@ def _problems(known: Mapping[str, Problem], wanted: list[str]) -> dict[str, list
     for problem_id in sorted(wanted):
         problem = known.get(problem_id)
         if problem is not None:
-            prompt = problem.messages[-1]["content"] if problem.messages else problem.prompt
-            found[problem_id] = [cut(prompt, 2 * MAX_CHARACTERS), cut(problem.answer, 400), problem.ood]
+            found[problem_id] = [cut(_prompt(problem), MAX_PROMPT), cut(problem.answer, MAX_ANSWER), problem.ood]
     return found
+
+
+def _prompt(problem: Problem) -> str:
+    """What the last turn before the completion says."""
+    return problem.messages[-1]["content"] if problem.messages else problem.prompt
 
 
 def cut(text: str | None, limit: int) -> str:

@@ -14,7 +14,7 @@ from flywheel.view import RunView
 
 def dev_counts(run: RunView, generation: Generation) -> Counts:
     """Of a generation on the dev problems."""
-    scope = run.baseline() if generation.index == 0 else run.round(generation.index - 1)
+    scope = run.evaluation_of(generation)
     of_dev = {p.id for p in run.problems if not p.ood}
     return _counts(generation.metrics["dev"], scope.folder, "dev", of_dev)
 

@@ -13,7 +13,7 @@ LABEL = 30  # below a node, to the baseline of its text
 
 
 def lineage_rows(run: RunView) -> list[dict[str, Any]]:
-    """One row a generation: parent, status, digest, path."""
+    """One row a generation: parent, status, digest, path; `mixed` is the candidate's share where it was repaired."""
     champion = run.champion().index
     return [
         {
@@ -21,6 +21,7 @@ def lineage_rows(run: RunView) -> list[dict[str, Any]]:
             "parent": g.parent,
             "status": g.status,
             "champion": g.index == champion,
+            "mixed": g.alpha,
             "path": g.path,
             "digest": run.model_digest(g),
             "deleted": g.index > 0 and not (run.directory / g.path).exists(),

@@ -38,6 +38,7 @@ def round_view(scope: Scope) -> dict[str, Any]:
         "train": infos.get("train"),
         "gate": gate,
         "checks": [check_in_words(check) for check in gate["checks"]] if gate else [],
+        "remarks": remarks(gate) if gate else [],
         "seconds": {name: entries[name].seconds for name in ORDER if name in entries},
     }
 
@@ -95,6 +96,14 @@ def check_in_words(check: Mapping[str, Any]) -> dict[str, Any]:
         "text": f"{check['what']} against the {check['against']}: {value} points [{low}, {high}], where {allowed} is "
         f"allowed: {verdict}",
     }
+
+
+def remarks(gate: Mapping[str, Any]) -> list[str]:
+    """The reasons of a decision that are none of its checks: that it was repaired, or that the gate is off."""
+    if any("words" not in check for check in gate["checks"]):  # of the first version, whose reasons are the checks
+        return []
+    words = {check["words"] for check in gate["checks"]}
+    return [reason for reason in gate["reasons"] if reason not in words]
 
 
 def funnel_chart(rounds: list[dict[str, Any]]) -> Chart | None:

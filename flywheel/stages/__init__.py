@@ -8,9 +8,10 @@ stage's result follows from.
 from __future__ import annotations
 
 from flywheel.stages import work
+from flywheel.stages.decide import gating
 from flywheel.stages.keys import (
+    adjusted_sections,
     evaluate_inputs,
-    evaluation_of,
     finale_files,
     key_of,
     previous_gate,
@@ -44,7 +45,7 @@ FILTER = Stage(
     lambda s: {"verdicts": key_of(s, "verify")}, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
-    "train", 1, lambda _: ("training_set.parquet", "model"), sections("data", "mix", "train"), train_inputs,
+    "train", 1, lambda _: ("training_set.parquet", "model"), adjusted_sections("data", "mix", "train"), train_inputs,
     work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
@@ -52,12 +53,12 @@ EVALUATE = Stage(
     evaluate_inputs, work.evaluate_stage,
 )  # fmt: skip
 GATE = Stage(
-    "gate", 1, lambda _: ("gate.json",), sections("gate", "evaluate"),
+    "gate", 2, lambda _: ("gate.json",), sections("gate", "evaluate"),
     lambda s: {
         "candidate": key_of(s, "evaluate"),
-        "champion": key_of(evaluation_of(s.run, s.run.policy_generation(round_index(s))), "evaluate"),
+        "champion": key_of(s.run.evaluation_of(s.run.policy_generation(round_index(s))), "evaluate"),
         "base": key_of(s.run.baseline(), "evaluate"),
-    }, work.gate_stage,
+    }, gating(EVALUATE),
 )  # fmt: skip
 FINALE = Stage(
     "finale", 2, finale_files, sampling_settings,

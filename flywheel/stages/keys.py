@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flywheel.mix import rounds_kept
-from flywheel.run import Run, Scope
+from flywheel.run import Scope
 from flywheel.types import Generation
 
 
@@ -15,11 +15,6 @@ def round_index(scope: Scope) -> int:
     if scope.round is None:
         raise ValueError(f"{scope.label} is not a round")
     return scope.round
-
-
-def evaluation_of(run: Run, generation: Generation) -> Scope:
-    """The scope in which a generation is evaluated."""
-    return run.baseline() if generation.index == 0 else run.round(generation.index - 1)
 
 
 def key_of(scope: Scope, stage: str) -> str | None:
@@ -44,6 +39,27 @@ def sections(*names: str) -> Callable[[Scope], dict[str, Any]]:
     return settings
 
 
+def adjusted_sections(*names: str) -> Callable[[Scope], dict[str, Any]]:
+    """As `sections`, with what the round's plan changed after a rejection."""
+
+    def settings(scope: Scope) -> dict[str, Any]:
+        recipe = scope.recipe
+        return {name: getattr(recipe, name).key() for name in names}
+
+    return settings
+
+
+def rounds_to_learn(scope: Scope) -> list[int]:
+    """The rounds whose examples a round reads: those that `data.keep` names, and round 0 where `mix.base` asks for it.
+
+    Rounds whose candidate was rejected are left out, unless `data.rejected` keeps them.
+    """
+    run, index, recipe = scope.run, round_index(scope), scope.recipe
+    rejected = {r.index for r in run.history() if r.accepted is False and r.index < index}
+    left_out = rejected if recipe.data.rejected == "leave_out" else set()
+    return sorted({*rounds_kept(recipe, index), *([0] if recipe.mix.base else [])} - left_out)
+
+
 def previous_gate(scope: Scope) -> str | None:
     """What stood before a round: the last gate's key, or that of the base's evaluation."""
     index = round_index(scope)
@@ -53,9 +69,8 @@ def previous_gate(scope: Scope) -> str | None:
 def train_inputs(scope: Scope) -> dict[str, Any]:
     """The examples a round trains on, and the weights it starts from."""
     run, index = scope.run, round_index(scope)
-    rounds = {*rounds_kept(run.recipe, index), *([0] if run.recipe.mix.base else [])}
     return {
-        "examples": {str(i): key_of(run.round(i), "filter") for i in sorted(rounds)},
+        "examples": {str(i): key_of(run.round(i), "filter") for i in rounds_to_learn(scope)},
         "start": run.model_digest(run.starting_generation(index)),
     }
 
@@ -65,12 +80,12 @@ def evaluate_inputs(scope: Scope) -> dict[str, Any]:
     run = scope.run
     inputs = {
         "problems": run.facts["problems"]["sha256"],
-        "model": run.model_digest(run.generation(scope.generation)),
+        "model": run.model_digest(scope.model(scope.generation)),
         "verifiers": verifiers(scope),
     }
     if scope.round is not None:
-        compared = {name: key_of(evaluation_of(run, g), "evaluate") for name, g in compared_with(scope).items()}
-        inputs |= {"round": key_of(scope, "filter"), "compared": compared}
+        compared = {name: key_of(run.evaluation_of(g), "evaluate") for name, g in compared_with(scope).items()}
+        inputs |= {"round": key_of(scope.whole, "filter"), "compared": compared}
     return inputs
 
 
@@ -78,7 +93,7 @@ def compared_with(scope: Scope) -> dict[str, Generation]:
     """A candidate's rivals: the base, the champion that it wants to replace, the generation evaluated before it."""
     run, index = scope.run, round_index(scope)
     lineage = [g for g in run.generations() if g.index <= index]
-    previous = [g for g in lineage if key_of(evaluation_of(run, g), "evaluate")][-1]
+    previous = [g for g in lineage if key_of(run.evaluation_of(g), "evaluate")][-1]
     return {"base": lineage[0], "champion": run.policy_generation(index), "previous": previous}
 
 

@@ -11,7 +11,7 @@ from flywheel.measures.migration import migration
 from flywheel.measures.passk import Counts, counts_in
 from flywheel.measures.table import counts, read_judged
 from flywheel.run import Scope
-from flywheel.stages.keys import compared_with, evaluation_of, round_index
+from flywheel.stages.keys import compared_with, round_index
 from flywheel.types import Example, Origin, Sample, Verdict
 
 
@@ -21,7 +21,7 @@ def held_out_metrics(scope: Scope, samples: Sequence[Sample], verdicts: Mapping[
     others: dict[str, dict[str, Counts]] = {}
     generations = {} if scope.round is None else compared_with(scope)
     for name, generation in generations.items():
-        others[name] = _sets(store.read_json(evaluation_of(run, generation).folder / "metrics.json"))
+        others[name] = _sets(store.read_json(run.evaluation_of(generation).folder / "metrics.json"))
     by_set: dict[str, list[Sample]] = {name: [] for name in ("dev", *(s.label for s in recipe.ood))}
     for sample in samples:
         by_set[run.problem_by_id[sample.problem_id].ood or "dev"].append(sample)
@@ -37,14 +37,14 @@ def held_out_metrics(scope: Scope, samples: Sequence[Sample], verdicts: Mapping[
         "migration": None,
     }
     if scope.round is not None:
-        metrics["round"] = _round(scope)
+        metrics["round"] = _round(scope.whole)
         metrics["migration"] = {
             name: {
                 who: _moved(others[who][name], counts_in(measured[name]), generations[who].index)
                 for who in ("base", "previous")
             }
             for name in measured
-        } | {"train": _train_migration(scope)}
+        } | {"train": _train_migration(scope.whole)}
     return metrics
 
 

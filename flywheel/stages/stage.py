@@ -89,6 +89,7 @@ def _tell(stage: Stage, scope: Scope, state: str, info: dict[str, Any]) -> None:
     run.reporter.stage(stage.name, scope.round, state, info)
     if stage.name == "gate" or (stage.name == "evaluate" and scope.phase == "base"):
         run.save_generations()
+        run.delete_unneeded_weights()
         for row in run.generation_rows():
             # A run that goes on never comes back to the rounds it has decided: their rows follow the base's.
             if row["generation"] == scope.generation or (scope.phase == "base" and row["status"] != "candidate"):

@@ -12,14 +12,13 @@ from flywheel.diversity import distinct_paths
 from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
-from flywheel.gate import decide
 from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
-from flywheel.mix import rounds_kept, training_set
+from flywheel.mix import training_set
 from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
 from flywheel.run import Run, Scope
-from flywheel.stages.keys import evaluation_of, round_index, verifiers
+from flywheel.stages.keys import round_index, rounds_to_learn, verifiers
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.train import check, train
 from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
@@ -37,9 +36,17 @@ def check_stage(scope: Scope, key: str) -> dict[str, Any]:
 def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
     """What the round asks, how often, how hot."""
     run, index = scope.run, round_index(scope)
-    plan = plan_round(run.recipe, index, run.policy_generation(index).index, run.split(Split.TRAIN))
+    asked, policy = run.split(Split.TRAIN), run.policy_generation(index)
+    plan = plan_round(run.recipe, index, policy.index, asked, run.rejected_before(index))
     store.write_json(scope.folder / "plan.json", plan.as_json())
-    return {"problems": len(plan.problems), "samples": len(plan.problems) * plan.k, "generation": plan.generation}
+    for change in plan.changes:
+        run.reporter.message(f"{scope.label} · {change['what']}: {change['from']} → {change['to']} ({change['why']})")
+    return {
+        "problems": len(plan.problems),
+        "samples": len(plan.problems) * plan.k,
+        "generation": plan.generation,
+        "changes": plan.changes,
+    }
 
 
 def _read_plan(scope: Scope) -> Plan:
@@ -111,9 +118,8 @@ def _contamination(
 def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The candidate's weights from the training set."""
     run, index = scope.run, round_index(scope)
-    wanted = {*rounds_kept(run.recipe, index), *([0] if run.recipe.mix.base else [])}
-    by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in sorted(wanted)}
-    rows = training_set(run.recipe, index, by_round, run.split(Split.TRAIN))
+    by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in rounds_to_learn(scope)}
+    rows = training_set(scope.recipe, index, by_round, run.split(Split.TRAIN))
     store.write_rows(scope.folder / "training_set.parquet", Example, rows)
     start = run.starting_generation(index)
     run.release_policy()
@@ -142,7 +148,7 @@ def evaluate_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 def _collect_and_judge(scope: Scope, plan: Plan, name: str) -> tuple[list[Sample], dict[str, Verdict]]:
     run, files = scope.run, (f"{name}_samples", f"{name}_verdicts")
-    model = run.model_digest(run.generation(plan.generation))
+    model = run.model_digest(scope.model(plan.generation))
     # Test samples of a generation stay valid when another becomes the champion; so does their key.
     sample_key = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
     verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
@@ -173,20 +179,3 @@ def finale_stage(scope: Scope, key: str) -> dict[str, Any]:
     )
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"champion": champion.index, "tokens": tokens, "difference": metrics["test"]["difference"]}
-
-
-def gate_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Whether the candidate becomes champion."""
-    run, index = scope.run, round_index(scope)
-    champion = run.policy_generation(index)
-    decision = decide(
-        run.counts(scope),
-        run.counts(evaluation_of(run, champion)),
-        run.counts(run.baseline()),
-        k=run.recipe.evaluate.samples,
-        gate=run.recipe.gate,
-        evaluate=run.recipe.evaluate,
-        seed=run.recipe.seed,
-    )
-    store.write_json(scope.folder / "gate.json", {**decision.as_json(), "champion_before": champion.index})
-    return {"accepted": decision.accepted, "reasons": decision.reasons}

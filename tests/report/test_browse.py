@@ -6,10 +6,13 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.report.browse import MAX_CHARACTERS, OVERHEAD, choose, cut
+from flywheel.report.browse import _size, choose, cut
+from flywheel.report.embed import json_for_html
 
 
-def table(files: int, problems: int, per_problem: int, outcomes: list[str], size: int = 50) -> pl.DataFrame:
+def table(
+    files: int, problems: int, per_problem: int, outcomes: list[str], size: int = 50, prompt: int = 0
+) -> pl.DataFrame:
     rows = [
         {
             "position": p * per_problem + i,
@@ -19,6 +22,7 @@ def table(files: int, problems: int, per_problem: int, outcomes: list[str], size
             "outcome": outcomes[(p + i) % len(outcomes)],
             "fate": "",
             "bytes": size,
+            "prompt_bytes": prompt,
         }
         for f in range(files)
         for p in range(problems)
@@ -48,15 +52,21 @@ def test_the_same_problems_in_every_round() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.integers(1, 3), st.integers(1, 40), st.integers(1, 6), st.integers(0, 3 * MAX_CHARACTERS), st.integers(0, 60_000)
-)
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 6), st.integers(0, 9_000), st.integers(0, 60_000))
 def test_it_stays_within_its_size(files: int, problems: int, per_problem: int, size: int, room: int) -> None:
-    samples = table(files, problems, per_problem, ["correct", "wrong", "error"], size)
+    samples = table(files, problems, per_problem, ["correct", "wrong", "error"], size, prompt=700)
     chosen = choose(samples, max_rows=50, max_bytes=room)
     assert chosen.height <= 50
-    assert chosen.height * (min(size, MAX_CHARACTERS) + OVERHEAD) <= room
+    assert chosen.height * size + chosen["problem_id"].n_unique() * 700 <= room
     assert chosen["id"].is_unique().all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from('ab<>&"\\\n\x00\x1b\u2028é界😀'), max_size=90), st.integers(1, 100))
+def test_sizes_are_those_of_the_page(text: str, limit: int) -> None:
+    size = pl.DataFrame({"text": [text]}).select(_size("text", limit)).item()
+    written = len(json_for_html(text[:limit]).encode()) - 2
+    assert written <= size <= written + 4 * text.count("\n"), "two quotes stand around a text in JSON"
 
 
 def test_long_texts_are_cut_and_say_so() -> None:
