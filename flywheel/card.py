@@ -181,7 +181,11 @@ def _lineage(run: RunView, champion: Generation) -> Iterator[str]:
     yield f"- Trained in {len(chain)} round{'s' * (len(chain) != 1)} on top of the base:"
     for generation in reversed(chain):
         train = run.round(generation.index - 1).manifest.entries()["train"].info
-        mixed = "" if generation.alpha is None else f"; {generation.alpha:g} of it mixed with {1 - generation.alpha:g} of its parent"
+        mixed = (
+            ""
+            if generation.alpha is None
+            else f"; {generation.alpha:g} of it mixed with {1 - generation.alpha:g} of its parent"
+        )
         origins = ", ".join(f"{n:,} {origin}" for origin, n in train["origins"].items())
         yield f"  - round {generation.index - 1}: {train['rows']:,} rows ({origins}){mixed}."
     section = run.recipe.train

@@ -12,7 +12,7 @@ from flywheel.fingerprint import derive_seed
 from flywheel.types import Problem
 from flywheel.view import RunView, Scope
 
-MAX_BYTES = 1_600_000
+MAX_BYTES = 2_200_000
 """Of rows in a page, as JSON; with the chart library's 2 MB and all else a page stays under 5 MB."""
 MAX_ROWS = 4_000
 MAX_CHARACTERS = 4_000
@@ -69,7 +69,11 @@ def _sets(run: RunView) -> Iterator[tuple[Scope, str, str]]:
 def _size(column: str, limit: int) -> pl.Expr:
     """The bytes that a column's texts take in the page's JSON when cut, escapes included."""
     text = pl.col(column).fill_null("").str.slice(0, limit)
-    return text.str.len_bytes() + 5 * text.str.count_matches(r"[<>&\x00-\x1f\u2028\u2029]") + text.str.count_matches(r'["\\]')
+    return (
+        text.str.len_bytes()
+        + 5 * text.str.count_matches(r"[<>&\x00-\x1f\u2028\u2029]")
+        + text.str.count_matches(r'["\\]')
+    )
 
 
 def _problem_sizes(run: RunView) -> pl.DataFrame:
@@ -121,7 +125,9 @@ def choose(samples: pl.DataFrame, *, max_rows: int, max_bytes: int) -> pl.DataFr
         .sort("rank", *stratum)
         .with_columns(
             # A problem's prompt is carried once.
-            prompt=pl.when(pl.col("problem_id").is_first_distinct()).then(pl.col("prompt_bytes").fill_null(0)).otherwise(0)
+            prompt=pl.when(pl.col("problem_id").is_first_distinct())
+            .then(pl.col("prompt_bytes").fill_null(0))
+            .otherwise(0)
         )
         .with_columns(size=(pl.col("bytes") + pl.col("prompt")).cum_sum())
     )
