@@ -87,9 +87,11 @@ def gate_limits(run: RunView, base: Generation) -> dict[str, list[Limit]]:
         match check.get("line"):
             case "pass_k" if reference is not None:
                 limits["pass-by-generation"] = [Limit(f"gate: {check['what'].removeprefix('dev ')}", reference + limit)]
-            case "paths" if reference is not None and base.metrics["dev"].get("rarefied_at") == 2:
-                # The gate compares the chance that two right answers differ: their expected number of paths, less one.
-                limits["paths-rarefied"] = [Limit("gate", 1.0 + limit * reference)]
+            case "paths" if reference is not None and "rarefied_at" in base.metrics["dev"]:
+                # The gate compares how many of the m - 1 paths beyond the first m right answers take.
+                limits["paths-rarefied"] = [
+                    Limit("gate", 1.0 + (base.metrics["dev"]["rarefied_at"] - 1) * limit * reference)
+                ]
             case "markers" if reference is not None:
                 limits["markers"] = [Limit("gate", limit * reference)]
             case "cut_off":
@@ -101,7 +103,7 @@ def without_problems(generation: Generation) -> dict[str, Any]:
     """A generation's metrics without what is kept problem by problem."""
 
     def short(measured: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in measured.items() if name not in ("counts", "paths")}
+        return {name: value for name, value in measured.items() if name not in ("counts", "paths", "rarefied")}
 
     metrics = generation.metrics
     return {
