@@ -28,8 +28,11 @@ class Chromium(AbstractContextManager["Chromium"]):
     """One browser process with a profile of its own; it ends, with all its children, with the block."""
 
     def __init__(self, program: str, profile: Path) -> None:
+        # Should the tests be killed, the kernel ends the browser with them.
+        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         self._process = subprocess.Popen(
             [
+                *tied,
                 program,
                 "--headless=new",
                 "--no-sandbox",  # it will not start as root otherwise
