@@ -63,7 +63,7 @@ def expert_iteration(recipe: Recipe, run_dir: str | None = None, rounds: int | N
     try:
         with Run.open(recipe, directory, reporter=reporter) as run:
             local.champion = spin(run, rounds=rounds, do=run_stage_as_task)
-            reporter.report(write_report(run))
+            reporter.report(run, write_report(run))
         return summary(local.champion, directory)
     except UserError as error:
         # The caller's to put right: its one line is the run's state, without a traceback above it.
@@ -84,6 +84,7 @@ def run_stage_as_task(stage: Stage, scope: Scope) -> dict[str, Any]:
     if isinstance(reporter, PrefectReporter):
         if stage.name == "gate" and scope.round is not None:  # a decided round is never spun again: it is news
             reporter.gate(scope.round, read_json(scope.folder / "gate.json"))
+            reporter.round(scope)
         if stage.name in ("evaluate", "gate"):
             reporter.table(scope.run.generation_rows())
     return counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -113,6 +114,7 @@ class Run(RunView, AbstractContextManager["Run"]):
                 "base": {"path": str(base), "digest": models.model_digest(base)},
                 "verifiers": verifiers,
                 "versions": _versions(),
+                "machine": _machine(),
                 "git_commit": _git_commit(),
             },
         )
@@ -330,6 +332,19 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _machine() -> str:
+    """What the run works on: `2 cores of Intel Xeon; NVIDIA H100 80GB HBM3`."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else []
+    found = [f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"]
+    try:
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return found[0]
+    return "; ".join(found + (done.stdout.split("\n")[:-1] if done.returncode == 0 else []))
 
 
 def _git_commit() -> str | None:

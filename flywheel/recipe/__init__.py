@@ -10,6 +10,7 @@ from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.load import (
     apply_overrides,
     deep_merge,
+    differences,
     differing_fields,
     load_recipe,
     parse_value,
@@ -68,6 +69,7 @@ __all__ = [
     "VllmOptions",
     "apply_overrides",
     "deep_merge",
+    "differences",
     "differing_fields",
     "load_recipe",
     "parse_value",

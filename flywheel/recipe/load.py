@@ -130,13 +130,18 @@ def deep_merge(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of the fields in which two recipes' contents differ, with both values."""
-    found: list[str] = []
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The fields in which two recipes' contents differ: dotted name, value in `a`, value in `b`."""
+    found: list[tuple[str, Any, Any]] = []
     for name in sorted(set(a) | set(b)):
         left, right, place = a.get(name), b.get(name), f"{prefix}{name}"
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differing_fields(left, right, f"{place}.")
+            found += differences(left, right, f"{place}.")
         elif left != right:
-            found.append(f"{place} ({left!r} → {right!r})")
+            found.append((place, left, right))
     return found
+
+
+def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The dotted names of the fields in which two recipes' contents differ, with both values."""
+    return [f"{place} ({left!r} → {right!r})" for place, left, right in differences(a, b)]

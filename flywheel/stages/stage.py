@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flywheel import store
+from flywheel.card import write_card
 from flywheel.errors import RunError
 from flywheel.recipe import differing_fields
 from flywheel.retention import delete_unneeded_weights
@@ -94,3 +95,5 @@ def _tell(stage: Stage, scope: Scope, state: str, info: dict[str, Any]) -> None:
             # A run that goes on never comes back to the rounds it has decided: their rows follow the base's.
             if row["generation"] == scope.generation or (scope.phase == "base" and row["status"] != "candidate"):
                 run.reporter.row(row)
+    if stage.name in ("gate", "finale"):
+        write_card(run)
