@@ -109,7 +109,8 @@ def replayed(run: Run, settings: list[str]) -> list[dict[str, dict[str, int]]]:
     """Both budgets of each round of a finished run with a fixed budget, from the completions that it drew."""
     raw = run.recipe.model_dump(mode="json")
     recipe = validate(apply_overrides(raw, ["sampling.budget.mode=adaptive", *settings]))
-    rounds, history = [], []
+    rounds = []
+    history: list[tuple[list[Sample], dict[str, Verdict]]] = []
     for scope in run.rounds():
         samples = store.read_rows(scope.folder / "samples.parquet", Sample)
         verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
@@ -128,7 +129,9 @@ def replayed(run: Run, settings: list[str]) -> list[dict[str, dict[str, int]]]:
 def first_ones(plan: Plan, samples: list[Sample], verdicts: dict[str, Verdict]) -> list[Sample]:
     """Those of a round's completions that the waves of an adaptive budget ask for."""
     by_id = {s.id: s for s in samples}
-    ledger, chosen, [leg] = Ledger(), [], legs(plan)
+    [leg] = legs(plan)
+    ledger = Ledger()
+    chosen: list[Sample] = []
     while wave := next_wave(plan, leg, plan.problems, ledger, begun=bool(chosen)):
         drawn = [by_id[sample_id] for sample_id in wave_ids(plan, wave)]
         ledger.ask(wave)
