@@ -9,6 +9,12 @@ fixed budget is counted and not trained on. Kept examples are distinct: the reci
 tokens are counted, prompts are not. Held-out problems are asked once each and the gate is off.
 
 Prints a line a round and the ratio over all rounds. Run again with the same `--directory`, it goes on where it stopped.
+
+    python benchmarks/budget.py --replay RUN [--set sampling.budget.field=value …]
+
+takes a finished run with a fixed budget and samples nothing: it goes through the waves with the completions that stand
+there, of which an adaptive budget would have seen the first ones. Both budgets then have the same luck, and it takes
+seconds; problems cannot get more than the run's K. The models of later rounds are those that the fixed budget trained.
 """
 
 from __future__ import annotations
@@ -25,11 +31,14 @@ from flywheel import store
 from flywheel.collect import collect, judge
 from flywheel.filter import filter_samples
 from flywheel.loop import spin
-from flywheel.plan import Plan
-from flywheel.recipe import load_recipe
+from flywheel.plan import Plan, budget_of
+from flywheel.recipe import apply_overrides, load_recipe, validate
 from flywheel.run import Run, Scope
+from flywheel.sample import wave_ids
 from flywheel.stages import PLAN, Stage, run_stage
+from flywheel.standing import standing
 from flywheel.types import Dropped, Example, Outcome, Sample, Verdict
+from flywheel.waves import Ledger, legs, next_wave
 
 QUICK = [
     "sampling.budget.mode=adaptive",
@@ -46,7 +55,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="section.field=value")
     parser.add_argument("--directory", type=Path, help="keep the run here; default: a folder that goes at the end")
+    parser.add_argument("--replay", type=Path, metavar="RUN", help="a finished run whose completions are used again")
     options = parser.parse_args()
+    if options.replay:
+        report(replayed(Run.load(options.replay), options.set))
+        return
     settings = [*QUICK, f"stop.max_rounds={options.rounds}", "gate.enabled=false", *options.set]
     recipe = load_recipe(options.recipe, settings)
     with (
@@ -90,6 +103,41 @@ def counted(scope: Scope, samples: list[Sample], verdicts: dict[str, Verdict]) -
         "solved": len({s.problem_id for s in right}),
         "kept": len(kept[0]),
     }
+
+
+def replayed(run: Run, settings: list[str]) -> list[dict[str, dict[str, int]]]:
+    """Both budgets of each round of a finished run with a fixed budget, from the completions that it drew."""
+    raw = run.recipe.model_dump(mode="json")
+    recipe = validate(apply_overrides(raw, ["sampling.budget.mode=adaptive", *settings]))
+    rounds = []
+    history: list[tuple[list[Sample], dict[str, Verdict]]] = []
+    for scope in run.rounds():
+        samples = store.read_rows(scope.folder / "samples.parquet", Sample)
+        verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
+        plan = Plan.from_json(store.read_json(scope.folder / "plan.json"))
+        if plan.decided_by_verdicts:
+            raise SystemExit(
+                f"{run.directory} has an adaptive budget or hints already; replay a run with a fixed budget"
+            )
+        adaptive = replace(plan, budget=budget_of(recipe), standing=standing(history))
+        chosen = first_ones(adaptive, samples, verdicts)
+        history.append((chosen, verdicts))
+        rounds.append({"fixed": counted(scope, samples, verdicts), "adaptive": counted(scope, chosen, verdicts)})
+    return rounds
+
+
+def first_ones(plan: Plan, samples: list[Sample], verdicts: dict[str, Verdict]) -> list[Sample]:
+    """Those of a round's completions that the waves of an adaptive budget ask for."""
+    by_id = {s.id: s for s in samples}
+    [leg] = legs(plan)
+    ledger = Ledger()
+    chosen: list[Sample] = []
+    while wave := next_wave(plan, leg, plan.problems, ledger, begun=bool(chosen)):
+        drawn = [by_id[sample_id] for sample_id in wave_ids(plan, wave)]
+        ledger.ask(wave)
+        ledger.enter(drawn, verdicts)
+        chosen += drawn
+    return chosen
 
 
 def comparison(scope: Scope) -> dict[str, dict[str, int]]:

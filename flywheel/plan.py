@@ -14,7 +14,17 @@ from flywheel.standing import MASTERED, UNSOLVED
 from flywheel.stopping import RoundRecord
 from flywheel.types import Origin, Problem
 
-__all__ = ["Budget", "Hints", "Plan", "Source", "conversation", "plan_evaluation", "plan_round", "plan_sweep"]
+__all__ = [
+    "Budget",
+    "Hints",
+    "Plan",
+    "Source",
+    "budget_of",
+    "conversation",
+    "plan_evaluation",
+    "plan_round",
+    "plan_sweep",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,7 @@ def plan_round(
     chosen = set(ids)
     temperature, why = _temperature(recipe, round_index, sweep)
     sources, left_out = _sources(recipe, generation, lineage)
-    budget = _budget(recipe)
+    budget = budget_of(recipe)
     few_shot = sampling.few_shot
     mastered = sum(standing.get(p) == MASTERED for p in ids)
     reasons = [why, *left_out]
@@ -266,7 +276,8 @@ def _older(extra: SamplerSection, older: Sequence[int]) -> int | None:
     return older[wanted] if -wanted <= len(older) else None
 
 
-def _budget(recipe: Recipe) -> Budget | None:
+def budget_of(recipe: Recipe) -> Budget | None:
+    """The recipe's adaptive budget with its defaults worked out, None where it is fixed."""
     section = recipe.sampling.budget
     if section.mode == "fixed":
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.plan import Budget, Hints, Plan, Source
@@ -137,6 +137,7 @@ BUDGETS = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(BUDGETS, st.lists(st.lists(OUTCOMES, min_size=12, max_size=12), min_size=1, max_size=4), st.booleans())
 def test_every_budget_ends_within_its_maxima_and_each_problem_depends_on_itself_alone(budget, luck, mastered):
     names = [f"p{i}" for i in range(len(luck))]
