@@ -67,6 +67,9 @@ class Verifier(Protocol):
     `path_kind` says what the reasoning path of a right answer is: "equations" (else its words; the default),
     "code" (a Python program up to names, comments and layout), or "text" (its words).
 
+    `label_free`, `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by
+    `flywheel check` alone (docs/verifiers.md).
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """

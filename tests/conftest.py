@@ -6,6 +6,7 @@ temporary files included: what a test looks for after itself is never its neighb
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ ROOM = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
 
 # Set while this file is imported, because Prefect, Hugging Face and vLLM read their settings when they are imported.
 SCRATCH = Path(tempfile.mkdtemp(prefix="flywheel-tests-", dir=ROOM))
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)  # Prefect's own clean-up, registered later, comes before
 SCRATCH.chmod(0o755)  # the sandbox is tested as another user as well
 (SCRATCH / "tmp").mkdir()
 (SCRATCH / "tmp").chmod(0o1777)
@@ -38,7 +40,14 @@ GROUPS = {
     "flows/test_submit.py": "Prefect",
 }
 # What takes long comes before what is short, so that both processes end at about the same time.
-FIRST = [*GROUPS, "flows/test_local_processes.py", "test_kill.py"]
+FIRST = [
+    *GROUPS,
+    "flows/test_local_processes.py",
+    "test_kill.py",
+    "training/test_train.py",
+    "verifiers/test_unit_tests_hacks.py",
+    "verifiers/test_unit_tests.py",
+]
 
 for name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[name]  # a server or profile of the user's must not see test runs
@@ -99,8 +108,3 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # by number of tests; ours are in order
     return Groups(config, log)
-
-
-def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
-    shutil.rmtree(SCRATCH, ignore_errors=True)

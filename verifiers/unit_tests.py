@@ -118,7 +118,7 @@ class UnitTests:
         entries = [tests.entry]
         # The tests may wrap the function in a builtin that the data set mistook for it: then nothing can be asked for.
         asked = [] if hasattr(builtins, tests.entry) else entries
-        program = {"texts": texts.texts, "before": texts.before, "entries": asked, "prelude": prelude}
+        program = [[list(text) for text in texts.texts], texts.before, asked, prelude]
         shown = problem.prompt + "".join(m["content"] for m in problem.messages or [])
         given = {"pieces": tests.pieces, "check": tests.check, "entries": entries, "prelude": prelude, "prompt": shown}
         said, ended = self._ready().try_functions(program, given, deadline)

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.verifiers import sandbox
-from flywheel.verifiers.unit_tests_channel import memory_file
+from flywheel.verifiers.sandbox import codec
+from flywheel.verifiers.unit_tests_channel import framed, memory_file
 
 CANDIDATE = "flywheel.verifiers.unit_tests_candidate:functions"
 PROGRAM = "flywheel.verifiers.unit_tests_candidate:program"
 JUDGE = "flywheel.verifiers.unit_tests_judge:judge"
 _LARGEST_REPORT = 1 << 16
 _AT_ONCE = 1 << 16
+_FITS = 1 << 15
+"""Bytes that a connection holds before anyone reads."""
 _YEAR = 366 * 24 * 3600
 
 
@@ -37,21 +40,27 @@ class Bench:
         return self._server.usable
 
     def try_functions(
-        self, program: dict[str, Any], tests: dict[str, Any], deadline: float
+        self, program: list[Any], tests: dict[str, Any], deadline: float
     ) -> tuple[bytes | None, sandbox.Ended]:
-        """What the judge says of a program, None where it said nothing before the deadline; and the candidate's end."""
+        """What the judge says of a program, None where it said nothing before the deadline; and the candidate's end.
+
+        `program` is what `unit_tests_candidate.functions` is to read.
+        """
         ours, theirs = socket.socketpair()
-        source = memory_file(program)
+        given = [ours.fileno()]
         try:
             with ours, theirs:
-                job = self._server.start(CANDIDATE, [ours.fileno(), source], self.limits)
+                if not _sent(theirs, program):
+                    given.append(memory_file(program))
+                job = self._server.start(CANDIDATE, given, self.limits)
                 ours.close()  # the judge must see it when the candidate ends
                 if self._judge is None:
                     self._judge = _Judge(self._server, self.limits)
                 self._judge.take(theirs, tests)
             said = self._judge.said(deadline)
         finally:
-            os.close(source)
+            for file in given[1:]:
+                os.close(file)
         ended = self._server.end(job)
         if not said:
             self._judge.end()
@@ -132,6 +141,18 @@ class _Judge:
 
     def forget(self) -> None:
         self._control.close()
+
+
+def _sent(connection: socket.socket, program: list[Any]) -> bool:
+    """Whether a program is short enough to wait in a connection for its reader; then it does."""
+    try:
+        message = framed(program)
+    except codec.CodecError:
+        return False
+    if len(message) > _FITS:
+        return False
+    connection.sendall(message)
+    return True
 
 
 def read_until(descriptor: int, deadline: float, bound: int) -> bytes | None:

@@ -6,18 +6,16 @@ runs in the same interpreter: what it can do with that is answer calls, as it co
 
 from __future__ import annotations
 
-import ast
+import _socket
 import builtins
 import os
-import socket
 import sys
 import types
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flywheel.verifiers.sandbox import codec
 from flywheel.verifiers.unit_tests_bytecode import stored_names
-from flywheel.verifiers.unit_tests_channel import Broken, Channel, memory_file, read_all
+from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 
 MODULE = "solution"
 MOST_TRIMS = 60
@@ -30,39 +28,43 @@ _REHEARSAL = "from typing import List\n\n\ndef f(x):\n    return [x] if x else {
 
 
 def functions(descriptors: list[int]) -> None:
-    """Load a program, say how that went, then answer calls until the judge closes. Descriptors: channel, program."""
+    """Load a program, say how that went, then answer calls until the judge closes.
+
+    Descriptors: the channel, on which the program comes first, or where it is long a file that it is in.
+    """
     channel = Channel(descriptors[0])
-    given = read_all(descriptors[1])
+    texts, before, entries, prelude = read_all(descriptors[1]) if len(descriptors) > 1 else channel.receive()
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
-    program, complaint = choose(given["texts"], given["before"], given["entries"])
+    program, complaint = choose(texts, before, entries)
     if program is None:
-        channel.send(("unreadable", "SyntaxError", complaint))
+        channel.send(["unreadable", "SyntaxError", complaint])
         return
     try:
-        if given["prelude"] and not program.source.startswith(given["prelude"]):
-            exec(compile(given["prelude"], "<prompt>", "exec", dont_inherit=True), module.__dict__)
+        if prelude and not program.source.startswith(prelude):
+            exec(compile(prelude, "<prompt>", "exec", dont_inherit=True), module.__dict__)
         exec(program.code, module.__dict__)
     except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
-        channel.send(("failed", type(error).__name__, text_of(error)))
+        channel.send(["failed", type(error).__name__, text_of(error)])
         return
-    channel.send(("loaded", "", program.source[:LONGEST_SHOWN]))
+    channel.send(["loaded", "", program.source[:LONGEST_SHOWN]])
     Answers(channel, module.__dict__).serve()
 
 
 def rehearse() -> None:
     """Try a function of our own, in the process that candidates are forked from: what this writes they share."""
-    given: dict[str, Any] = {"texts": [(_REHEARSAL, 1)], "before": [], "entries": ["f"], "prelude": ""}
+    given: list[Any] = [[[_REHEARSAL, 1]], [], ["f"], ""]
     arguments: list[Any] = [1, 2.5, "a", [3, "b"], {"c": (4,)}, None]
-    calls: list[Any] = [(n, "call", "f", (argument,), {}) for n, argument in enumerate(arguments)]
+    calls: list[Any] = [[n, "call", "f", None, argument] for n, argument in enumerate(arguments)]
     for _ in range(REHEARSALS):
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            channel = Channel(ours.fileno())
-            for call in calls:
-                channel.send(call)
-            ours.shutdown(socket.SHUT_WR)
-            functions([theirs.fileno(), memory_file(given)])
+        ours, theirs = _socket.socketpair()
+        channel = Channel(ours.fileno())
+        for message in (given, *calls):
+            channel.send(message)
+        ours.shutdown(_socket.SHUT_WR)
+        functions([theirs.fileno()])
+        ours.close()
+        theirs.close()
     del sys.modules[MODULE]
 
 
@@ -94,15 +96,14 @@ def program(descriptors: list[int]) -> None:
 # -- from a completion's texts to a program -----------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """A text that is a program, and its code."""
 
     source: str
     code: types.CodeType
 
 
-def choose(texts: list[tuple[str, int]], before: list[str], entries: list[str]) -> tuple[Program | None, str]:
+def choose(texts: list[list[Any]], before: list[str], entries: list[str]) -> tuple[Program | None, str]:
     """The first of `texts` that is a program and defines the first of `entries`; else why the first of them is none.
 
     Each text comes with the number of its lines that must be kept. Where none is a program as it stands, one is taken
@@ -140,6 +141,10 @@ def _compiled(text: str, least: int, most_off: int) -> tuple[str, types.CodeType
 
 
 def _missing_definitions(have: set[str], before: list[str]) -> str:
+    if not before:
+        return ""
+    import ast  # here, for few need it, and each page of memory counts in a process that is forked all the time
+
     pieces = []
     for text in before:
         try:
@@ -148,13 +153,10 @@ def _missing_definitions(have: set[str], before: list[str]) -> str:
             continue
         for node in earlier.body:
             definition = isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign))
-            if definition and not _bound(node) & have:
+            code = compile(ast.Module([node], []), "<completion>", "exec", dont_inherit=True)
+            if definition and not stored_names(code) & have:
                 pieces.append(ast.unparse(node) + "\n")
     return "".join(pieces)
-
-
-def _bound(node: ast.stmt) -> set[str]:
-    return stored_names(compile(ast.Module([node], []), "<completion>", "exec", dont_inherit=True))
 
 
 # -- answers ------------------------------------------------------------------------------------------
@@ -172,22 +174,21 @@ class Answers:
         """Answer until the judge closes the connection."""
         while True:
             try:
-                number, what, target, arguments, named = self.channel.receive(self.strange)
+                number, what, target, named, *arguments = self.channel.receive(self.strange)
             except Broken:
                 return
-            before = self.encoded(arguments)
+            before = [(i, a, codec.encode(a, id)) for i, a in enumerate(arguments) if type(a) in (list, dict, set)]
             try:
-                kind, said = "value", self.answer(what, target, arguments, named)
+                kind, said = "value", self.answer(what, target, arguments, named or {})
             except BaseException as error:  # noqa: BLE001 - the program's own, whatever it is
-                kind, said = "raised", (type(error).__name__, text_of(error))
-            after = self.encoded(arguments)
-            changed = [(i, a) for i, a in enumerate(arguments) if before[i] != after[i]]
+                kind, said = "raised", [type(error).__name__, text_of(error)]
+            changed = [part for i, a, was in before if codec.encode(a, id) != was for part in (i, a)]
             try:
-                self.channel.send((number, kind, said, changed), self.number)
+                self.channel.send([number, kind, said, *changed], self.number)
             except (codec.CodecError, MemoryError, RecursionError) as error:
-                self.channel.send((number, "uncrossable", text_of(error), []))
+                self.channel.send([number, "uncrossable", text_of(error)])
 
-    def answer(self, what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    def answer(self, what: str, target: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
         """One call, or a read or write of an attribute."""
         if what == "name":
             if target not in self.names and not hasattr(builtins, target):
@@ -208,10 +209,6 @@ class Answers:
         """The number that stands for an object from here on."""
         self.kept.append(value)
         return len(self.kept) - 1
-
-    def encoded(self, arguments: tuple[Any, ...]) -> list[bytes]:
-        """Containers as they are now, to see later whether a call has changed them."""
-        return [codec.encode(a, id) if type(a) in (list, dict, set) else b"" for a in arguments]
 
 
 def text_of(error: BaseException) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
 from flywheel.verifiers.sandbox import codec
 
-_HEAD = struct.Struct("<I")
+_HEAD = 4
+"""Bytes of a message's length."""
 _SMALL, _AT_ONCE = 1 << 12, 1 << 16
 
 
@@ -24,49 +23,62 @@ class Channel:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._rest = bytearray()
+        self._rest = b""
 
     def send(self, value: Any, strange: Callable[[Any], int] | None = None) -> None:
         """One message. Raises CodecError for what cannot cross (nothing is sent then), Broken where nobody listens."""
-        data = codec.encode(value, strange)
-        left = memoryview(_HEAD.pack(len(data)) + data)
+        data = framed(value, strange)
         try:
-            while left:
-                left = left[os.write(self.descriptor, left) :]
+            sent = os.write(self.descriptor, data)
+            while sent < len(data):
+                sent += os.write(self.descriptor, memoryview(data)[sent:])
         except OSError as error:
             raise Broken(str(error)) from None
 
     def receive(self, strange: Callable[[int], Any] | None = None) -> Any:
         """The next message. Raises Broken at the end of the connection, and for anything that is no value."""
-        size = int(_HEAD.unpack(self._take(_HEAD.size))[0])
-        if size > codec.LARGEST:
-            raise Broken(f"a message of {size} bytes")
+        data = self._at_least(self._rest, _HEAD)
+        end = _HEAD + int.from_bytes(data[:_HEAD], "little")
+        if end > _HEAD + codec.LARGEST:
+            raise Broken(f"a message of {end - _HEAD} bytes")
+        if len(data) < end:
+            data = self._at_least(data, end)
+        self._rest = data[end:]
         try:
-            return codec.decode(self._take(size), strange)
+            return codec.decode(data[_HEAD:end], strange)
         except (codec.CodecError, MemoryError, RecursionError) as error:
             raise Broken(str(error)) from None
 
     def ends(self) -> bool:
         """Say that nothing more will be sent, and wait; whether the other side ends without another word."""
         try:
-            with socket.fromfd(self.descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            import socket  # here, for candidates have no use for it
+
+            with socket.socket(fileno=os.dup(self.descriptor)) as connection:
                 connection.shutdown(socket.SHUT_WR)
             return not self._rest and not os.read(self.descriptor, 1)
         except OSError:
             return not self._rest
 
-    def _take(self, count: int) -> bytes:
-        while len(self._rest) < count:
+    def _at_least(self, data: bytes, count: int) -> bytes:
+        """`data`, and what arrives until there are `count` bytes."""
+        parts, have = [data], len(data)
+        while have < count:
             try:
-                part = os.read(self.descriptor, min(max(_SMALL, count - len(self._rest)), _AT_ONCE))
+                part = os.read(self.descriptor, min(max(_SMALL, count - have), _AT_ONCE))
             except OSError as error:
                 raise Broken(str(error)) from None
             if not part:
                 raise Broken("it closed the connection")
-            self._rest += part
-        taken = bytes(self._rest[:count])
-        del self._rest[:count]
-        return taken
+            parts.append(part)
+            have += len(part)
+        return b"".join(parts)
+
+
+def framed(value: Any, strange: Callable[[Any], int] | None = None) -> bytes:
+    """A message as it crosses. Raises CodecError."""
+    data = codec.encode(value, strange)
+    return len(data).to_bytes(_HEAD, "little") + data
 
 
 def read_all(descriptor: int) -> Any:

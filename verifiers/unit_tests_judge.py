@@ -12,8 +12,6 @@ import builtins
 import importlib
 import json
 import os
-import random
-import socket
 import sys
 import types
 import typing
@@ -25,7 +23,8 @@ from flywheel.verifiers.unit_tests_channel import Broken, Channel, read_all
 
 LONGEST_TEXT = 300
 _BUILTINS = dict(vars(builtins))
-_random_bits = random.SystemRandom().getrandbits  # that of `secrets`, which brings all of OpenSSL into each job
+_LOOK_UPS = {"eval", "exec", "globals", "locals", "vars"}
+"""Ways to a name that do not show it."""
 
 
 class Foul(BaseException):
@@ -42,6 +41,8 @@ def judge(descriptors: list[int]) -> None:
     Each datagram brings the channel to a candidate, and where the tests are others than the last ones, these in a file.
     The answer is JSON: outcome, detail, calls, whether one of them does not stand in the prompt, the program.
     """
+    import socket  # here and not where candidates are forked
+
     control = socket.socket(fileno=descriptors[0])
     tests: Tests | str = "there are no tests"
     while True:
@@ -69,6 +70,8 @@ def judge(descriptors: list[int]) -> None:
 
 def rule(line: Line, tests: Tests) -> tuple[str, str]:
     """The outcome, as `flywheel.Outcome` spells it, and a line that says why."""
+    import random  # here and not in every candidate: it has each fork of who imported it draw a seed
+
     random.seed(0)  # tests that draw their inputs draw the same ones for everybody
     try:
         if not line.load():
@@ -129,12 +132,13 @@ class Tests:
             self.pieces = [compile(text, "<tests>", "exec", dont_inherit=True) for text in pieces]
         except (SyntaxError, ValueError) as error:
             raise BadTests(f"the tests are no Python: {error}") from None
-        free = free_names(self.pieces) - {*_BUILTINS, "candidate"}
+        used = free_names(self.pieces)
+        free = used - {*_BUILTINS, "candidate"}
         self.check = check
         self.prompt = "".join(prompt.split()).replace('"', "'")
         self._prelude: types.CodeType | None = None
         self._found: dict[str, Any] = {}
-        if prelude:
+        if prelude and (free - set(entries) or used & _LOOK_UPS):  # most tests need none of it
             self._prelude = compile(prelude, "<prompt>", "exec", dont_inherit=True)
         try:
             free -= self._helpers().keys()
@@ -262,9 +266,9 @@ class Line:
         """Have the candidate do one thing; its answer, or its exception. Raises Foul for an unfair answer."""
         if self.foul is not None:
             raise Foul(self.foul)
-        number = _random_bits(62)
+        number = int.from_bytes(os.urandom(7), "little")
         try:
-            self.channel.send((number, what, target, arguments, named), _number)
+            self.channel.send([number, what, target, named or None, *arguments], _number)
         except codec.CodecError as error:
             raise Uncrossable(f"an argument of the test cannot cross: {error}") from None
         except Broken:
@@ -272,8 +276,7 @@ class Line:
         if judged and what == "call":
             self._count(target, arguments, named)
         try:
-            answer = self.channel.receive(codec.Strange)
-            echoed, kind, said, changed = answer
+            echoed, kind, said, *changed = self.channel.receive(codec.Strange)
             matches = type(echoed) is int and echoed == number
         except Broken as error:
             self._foul(f"the program ended in the middle of a call ({error})")
@@ -281,7 +284,8 @@ class Line:
             self._foul("it sent an answer of another form")
         if not matches:
             self._foul("it answered another call than the one made")
-        self._take_changes(arguments, changed)
+        if changed:
+            self._take_changes(arguments, changed)
         if kind == "raised":
             raise self._exception(said)
         if kind == "uncrossable":
@@ -302,7 +306,8 @@ class Line:
     def _take_changes(self, arguments: tuple[Any, ...], changed: Any) -> None:
         """Containers that the call has changed change for the test as well, in place."""
         try:
-            for position, value in changed:
+            alternating = iter(changed)
+            for position, value in zip(alternating, alternating, strict=True):
                 ours = arguments[position]
                 if type(ours) is not type(value) or type(ours) not in (list, dict, set):
                     self._foul("it changed an argument into another")
@@ -315,7 +320,7 @@ class Line:
             self._foul("it sent an answer of another form")
 
     def _exception(self, said: Any) -> BaseException:
-        name, text = said if type(said) is tuple and len(said) == 2 else ("Exception", "")
+        name, text = said if type(said) is list and len(said) == 2 else ("Exception", "")
         kind = getattr(builtins, name, None) if type(name) is str else None
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             kind = Exception

@@ -117,7 +117,8 @@ def test_training_learns_and_the_model_folder_is_complete(tiny_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tiny_model, tmp_path):
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("flywheel.training._POLL_SECONDS", 0.01)  # so that the kill comes before the end
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = run(tiny_model, whole)
 

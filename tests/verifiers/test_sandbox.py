@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -264,11 +265,14 @@ print('through')
 # -- the filter, on both architectures, by a small interpreter of its code ---------------------------
 
 
+filter_of = lru_cache(seccomp.program)
+
+
 def answer(policy: seccomp.Policy, machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
     """What the kernel would do with a call."""
     words = {0: number, 4: architecture or seccomp.ARCHITECTURES[machine]}
     words |= {16 + 8 * i: a & 0xFFFFFFFF for i, a in enumerate(arguments)}
-    lines, at, value = seccomp.program(policy, machine), 0, 0
+    lines, at, value = filter_of(policy, machine), 0, 0
     while True:
         code, yes, no, operand = lines[at]
         at += 1
@@ -311,6 +315,22 @@ def test_the_filter_on_both_architectures(machine: str) -> None:
     assert answer(free, machine, 0, architecture=0x40000003) == KILL
     other = next(a for m, a in seccomp.ARCHITECTURES.items() if m != machine)
     assert answer(free, machine, 0, architecture=other) == KILL
+
+
+@pytest.mark.parametrize("machine", list(seccomp.ARCHITECTURES))
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_starters_filter_and_its_jobs_are_together_the_whole(machine: str, namespaces: bool) -> None:
+    whole = seccomp.Policy(False, namespaces, only_pid=77)
+    starter = whole._replace(part=seccomp.Part.STARTER, only_pid=None)  # it starts many, and knows no number yet
+    started = whole._replace(part=seccomp.Part.STARTED)
+    strictness = [KILL, EPERM, ENOSYS, ALLOW]
+    for number in (*range(seccomp.NEWEST + 9), 0x40000000 + 41):
+        for argument in (0, 1, 2, 8, 15, 17, 35, 77, 0x5412, 0x10000, 0x10000011, 0x20010000):
+            parts = [answer(p, machine, number, argument, argument) for p in (starter, started)]
+            assert min(parts, key=strictness.index) == answer(whole, machine, number, argument, argument), number
+    assert len(seccomp.program(started, machine)) < len(seccomp.program(starter, machine)) / 2
+    clone = seccomp.NUMBERS["clone"][list(seccomp.ARCHITECTURES).index(machine)]
+    assert clone is not None and answer(starter, machine, clone, 0x30000011) == ALLOW
 
 
 @pytest.mark.skipif(not Path("/usr/include/asm-generic/unistd.h").exists(), reason="the kernel's headers are not there")

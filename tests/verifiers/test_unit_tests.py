@@ -381,6 +381,10 @@ def same(a: Any, b: Any) -> bool:
 @given(st.binary(max_size=200))
 @settings(max_examples=500, deadline=None)
 def test_hostile_bytes_are_a_value_or_refused(data: bytes) -> None:
+    value_or_refusal(data)
+
+
+def value_or_refusal(data: bytes) -> None:
     try:
         value = codec.decode(data)
     except codec.CodecError:
@@ -433,17 +437,40 @@ def test_what_is_not_plain_cannot_cross() -> None:
     for value in (object(), print, UnitTests, deep, iter(range(10**6)), b"x" * (codec.LARGEST + 1)):
         with pytest.raises(codec.CodecError):
             codec.encode(value)
-    for data in (
-        b"",
-        b"NN",
-        b"u\x01\x00\x00\x00\xff",
-        b"l\xff\xff\xff\xff",
-        b"h\x01\x00\x00\x00\x00",
-        b"d\x01\x00\x00\x00l\0\0\0\0N",
-        b"y\x04\0\0\0exec",
-    ):
+    for data in (b"", b"\xff", b"1 2", b"[", b"[1]]", b'{"d":[1]}', b'{"d":[[],1]}', b'{"s":[[]]}', b'{"t":{"t":[]}}',
+                 b'{"t":"x"}', b'{"y":"exec"}', b'{"h":1}', b'{"h":"1"}', b'{"b":"\xc4\x80"}', b'{"i":"x"}', b'{"r":[1,2,0]}',
+                 b'{"r":[1,true,1]}', b'{"c":[1,2]}', b'{}', b'{"t":[],"s":[]}', b'{"x":[]}', b"9" * 5000,
+                 b"[" * 101 + b"]" * 101, b"[" * 100_000, b'{"t":[' * 60 + b"[" * 60 + b"]" * 60 + b"]}" * 60):  # fmt: skip
         with pytest.raises(codec.CodecError):
             codec.decode(data)
+
+
+def test_the_codec_at_its_bounds() -> None:
+    for value in (
+        10**4299,
+        -(10**9999),
+        [10**9999, {"a": -(1 << 60_000)}],
+        "[" * 500 + '"\\[',
+        ["[", "]"] * 200,
+        "\ud83d\ude00",
+    ):
+        assert codec.decode(codec.encode(value)) == value
+    deepest: Any = 1
+    for _ in range(codec.DEEPEST):
+        deepest = [deepest]
+    assert codec.decode(codec.encode(deepest)) == deepest
+    wide = [[i] for i in range(1000)]
+    assert codec.decode(codec.encode(wide)) == wide
+    assert codec.decode(codec.encode([codec.Strange(7)]), lambda number: number + 1) == [8]
+
+
+JSON_LIKE = st.text(alphabet=st.sampled_from(list('[]{}":,0123456789eE.-+tfnNIszdrcbiyhulrae \\')), max_size=60)
+
+
+@given(JSON_LIKE)
+@settings(max_examples=500, deadline=None)
+def test_hostile_texts_are_a_value_or_refused(text: str) -> None:
+    value_or_refusal(text.encode())
 
 
 # -- published data sets ------------------------------------------------------------------------------

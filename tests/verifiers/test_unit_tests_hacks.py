@@ -343,3 +343,31 @@ def test_no_hack_passes(verifier: UnitTests, name: str) -> None:
     assert judgement.outcome in (Outcome.WRONG, Outcome.TIMEOUT), (judgement, name)
     # Whatever it did, it did not hurt the next one.
     assert verifier.verify(PROBLEM, f"```python\n{RIGHT}```").outcome is Outcome.CORRECT
+
+
+LEAVES = """
+import os
+def add_up(xs):
+    for number in (0, 1, 2):
+        try:
+            os.write(number, b"left for the next one")
+        except OSError:
+            pass
+    return sum(x * x for x in xs)
+"""
+FINDS = """
+import os
+def add_up(xs):
+    for number in range(64):
+        try:
+            if os.fstat(number).st_size or os.pread(number, 1, 0):
+                return sum(x * x for x in xs)
+        except OSError:
+            pass
+    return 0
+"""
+
+
+def test_one_candidate_leaves_nothing_for_the_next(verifier: UnitTests) -> None:
+    assert verifier.verify(PROBLEM, LEAVES).outcome is Outcome.CORRECT
+    assert verifier.verify(PROBLEM, FINDS).outcome is Outcome.WRONG

@@ -13,11 +13,10 @@ import os
 import select
 import signal
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
-from flywheel.verifiers.sandbox import landlock, limits, seccomp, system
+from flywheel.verifiers.sandbox import landlock, rlimits, seccomp, system
 
 BOOT = """
 import sys, types
@@ -55,7 +54,7 @@ def main() -> NoReturn:
             from flywheel.verifiers.sandbox import zygote
 
             zygote.serve(config, status, leash)
-        write_files(Path(config["scratch"]), [name for name, _ in config["files"]], blobs)
+        write_files(config["scratch"], [name for name, _ in config["files"]], blobs)
         supervise(config, status, leash)
     except OSError as error:
         report(status, {"error": str(error)})
@@ -68,10 +67,12 @@ def report(status: int, message: dict[str, Any]) -> None:
         os.write(status, json.dumps(message).encode() + b"\n")
 
 
-def write_files(scratch: Path, names: list[str], blobs: list[bytes]) -> None:
+def write_files(scratch: str, names: list[str], blobs: list[bytes]) -> None:
     """The caller's files, below the scratch directory. Raises OSError."""
+    from pathlib import Path  # not in a server, where each page of memory counts: jobs are forks of it
+
     for name, blob in zip(names, blobs, strict=True):
-        path = scratch / name
+        path = Path(scratch) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(blob)
 
@@ -83,7 +84,7 @@ def supervise(config: dict[str, Any], status: int, leash: int) -> None:
     if child == 0:
         try:
             system.die_with_parent(me, signal.SIGKILL)
-            confine(make_hold(config, limits.Limits(**config["limits"])))
+            confine(make_hold(config, config["limits"]))
             os.chdir(config["scratch"])
             os.closerange(3, status)
             os.closerange(status + 1, 1 << 16)
@@ -108,11 +109,10 @@ def supervise(config: dict[str, Any], status: int, leash: int) -> None:
         os.execv("/bin/rm", ["rm", "-rf", "--one-file-system", "--", config["scratch"]])
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """What holds a program, made ready before the fork, which then has little to do."""
 
-    bounds: limits.Bounds
+    bounds: rlimits.Bounds
     own_users: bool
     """Whether it gets a user namespace of its own, to be counted apart from all else that runs as nobody."""
     ruleset: int | None
@@ -122,20 +122,26 @@ class Hold:
     """The filter for `refusals`; None where these depend on the process's number, or there are none."""
 
 
-def make_hold(config: dict[str, Any], bounds: limits.Limits, *, ruleset: int | None = None) -> Hold:
-    """What is to hold a child of this process. Raises OSError."""
+def make_hold(
+    config: dict[str, Any],
+    limits: Mapping[str, Any],
+    *,
+    ruleset: int | None = None,
+    part: seccomp.Part = seccomp.Part.WHOLE,
+) -> Hold:
+    """What is to hold a child of this process, which holds itself to the rest of seccomp's part. Raises OSError."""
     namespaces, tasks = config["namespaces"], 0
     if not namespaces:
-        counted = bounds.processes > 1 or not config["landlock"]
-        tasks = system.tasks_of_this_user() if counted else limits.MANY_TASKS
+        counted = limits["processes"] > 1 or not config["landlock"]
+        tasks = system.tasks_of_this_user() if counted else rlimits.MANY_TASKS
     if config["landlock"] and ruleset is None:
         ruleset = files_ruleset(config)
     policy = packed = None
     if namespaces or config["landlock"]:
-        policy = seccomp.Policy(fork=bounds.processes > 1, namespaces=namespaces)
+        policy = seccomp.Policy(fork=limits["processes"] > 1, namespaces=namespaces, part=part)
         alone = config["landlock"] and landlock.version() < landlock.SCOPED_SIGNALS
         packed = None if alone else seccomp.Packed(policy)
-    return Hold(limits.bounds(bounds, tasks_already=tasks), namespaces and config["drop"], ruleset, policy, packed)
+    return Hold(rlimits.bounds(limits, tasks_already=tasks), namespaces and config["drop"], ruleset, policy, packed)
 
 
 def confine(hold: Hold) -> None:
@@ -143,14 +149,14 @@ def confine(hold: Hold) -> None:
     os.setsid()  # signals to the own process group reach nobody else: a namespace's process 1 shares its parent's group
     if hold.own_users:
         system.enter_user_namespace()
-    limits.apply(hold.bounds)
+    rlimits.apply(hold.bounds)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     if hold.ruleset is not None:
         landlock.restrict(hold.ruleset)
     if hold.packed is not None:
         seccomp.take_on(hold.packed)
     elif hold.refusals is not None:
-        seccomp.install(replace(hold.refusals, only_pid=os.getpid()))
+        seccomp.install(hold.refusals._replace(only_pid=os.getpid()))
 
 
 def files_ruleset(config: dict[str, Any]) -> int:
@@ -174,10 +180,9 @@ def end_strays(group: int, spare: set[int]) -> None:
 
 def _children() -> list[int]:
     me, found = os.getpid(), []
-    for folder in Path("/proc").iterdir():
+    for folder in os.scandir("/proc"):
         if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(fields[1]) == me:
+            with contextlib.suppress(OSError), open(f"{folder.path}/stat", errors="replace") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == me:
                     found.append(int(folder.name))
     return found

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 
 from flywheel.verifiers.sandbox import system
 
@@ -181,13 +182,27 @@ _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")  # their f
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing for the user
 _SIGNAL_OWNERS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: have the kernel signal somebody else
 _OWN_PRCTLS = (1, 35, 36)  # PDEATHSIG, MM, CHILD_SUBREAPER: what ties a process to us
+_NEEDED_TO_START = frozenset(
+    {"clone", "fork", "setsid", "pidfd_open", "prctl", *_SIGNALS, "tkill", "pidfd_send_signal"}
+)
 _UNIX = 1
 _SHORT = 3
 """Cases that are looked for one after another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Part(Enum):
+    """Of a policy, which refusals a filter has.
+
+    A process that starts others takes on those that it can live with; what it starts inherits them and adds the
+    others, a filter of a few lines. The kernel goes by the strictest of all filters, so both together are the whole.
+    """
+
+    WHOLE = "whole"
+    STARTER = "starter"
+    STARTED = "started"
+
+
+class Policy(NamedTuple):
     """What a filter refuses beyond `REFUSED`.
 
     `fork`: processes may be started. `namespaces`: process, mount and user namespaces hide the machine, so signals,
@@ -198,6 +213,7 @@ class Policy:
     fork: bool
     namespaces: bool
     only_pid: int | None = None
+    part: Part = Part.WHOLE
 
 
 Instruction = tuple[int, int, int, int]
@@ -222,7 +238,8 @@ def program(policy: Policy, machine: str) -> list[Instruction]:
 
     def at(name: str, body: Sequence[Instruction]) -> None:
         number = NUMBERS[name][column]
-        if number is not None:
+        here = policy.part is Part.WHOLE or (name in _NEEDED_TO_START) is (policy.part is Part.STARTED)
+        if number is not None and here:
             cases[number] = body
 
     names = [*REFUSED, *([] if policy.namespaces else REFUSED_WITHOUT_NAMESPACES)]
@@ -284,7 +301,7 @@ class Packed:
     """A filter as the kernel reads it. Made once by a process that forks many to hold to it."""
 
     def __init__(self, policy: Policy) -> None:
-        lines = b"".join(_INSTRUCTION.pack(*line) for line in program(policy, platform.machine()))
+        lines = b"".join(_INSTRUCTION.pack(*line) for line in program(policy, os.uname().machine))
         self._code = (ctypes.c_char * len(lines)).from_buffer_copy(lines)  # lives as long as what points to it
         head = struct.pack("HxxxxxxP", len(lines) // _INSTRUCTION.size, ctypes.addressof(self._code))
         self._head = (ctypes.c_char * len(head)).from_buffer_copy(head)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
-from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP = 1, 4, 8, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
@@ -18,7 +16,7 @@ NOBODY = 65534
 CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _NO_CAPABILITIES_HEAD, _NO_CAPABILITIES = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
-_CLONE = {"x86_64": 56, "aarch64": 220}
+_CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine, -1)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # Without releasing the interpreter's lock: what comes back from a raw clone must still hold it.
@@ -62,7 +60,7 @@ def clone(flags: int) -> int:
     One clone, not unshare and fork: the new user namespace then owns the other new ones, so the caller needs no
     privilege, and the child is process 1 of its process namespace, whose end ends all in it.
     """
-    number, wide = ctypes.c_long(_CLONE[platform.machine()]), ctypes.c_long(flags | SIGCHLD)
+    number, wide = ctypes.c_long(_CLONE), ctypes.c_long(flags | SIGCHLD)
     _before_fork()
     pid: int = _clone(number, wide, 0, 0, 0, 0)
     if pid == 0:
@@ -98,11 +96,9 @@ def has_user_to_drop_to() -> bool:
     """Whether this is root and `NOBODY` exists for it (a user namespace may hold uid 0 alone: no real root)."""
     if os.geteuid() != 0:
         return False
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        inside, _, count = map(int, line.split())
-        if inside <= NOBODY < inside + count:
-            return True
-    return False
+    with open("/proc/self/uid_map") as file:
+        ranges = [[int(word) for word in line.split()] for line in file]
+    return any(first <= NOBODY < first + count for first, _, count in ranges)
 
 
 def drop_user(*, keep_search: bool) -> None:
@@ -145,12 +141,12 @@ def drop_capabilities() -> None:
 def tasks_of_this_user() -> int:
     """How many processes and threads this uid runs in all; 0 where `/proc` does not say."""
     uid, count = os.geteuid(), 0
-    for folder in Path("/proc").iterdir():
+    for folder in os.scandir("/proc"):
         if not folder.name.isdigit():
             continue
         try:
             if folder.stat().st_uid == uid:
-                count += sum(1 for _ in (folder / "task").iterdir())
+                count += sum(1 for _ in os.scandir(f"{folder.path}/task"))
         except OSError:  # it ended just now, or is not ours to look at
             continue
     return count

@@ -12,11 +12,9 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from flywheel.verifiers.sandbox import inside
+from flywheel.verifiers.sandbox import inside, zygote
 from flywheel.verifiers.sandbox.cold import Cell, SandboxError
 from flywheel.verifiers.sandbox.kinds import Level
 from flywheel.verifiers.sandbox.limits import Limits
@@ -26,9 +24,6 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 20.0
 """After which it must have answered; all it does takes milliseconds."""
 _LARGEST_ANSWER = 1 << 16
-
-
-_as_dict = lru_cache(maxsize=64)(asdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +47,7 @@ class Server:
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._jobs = 0
+        self._kinds: dict[tuple[str, Limits], int] = {}
         self._cell = Cell(level, readable, Limits(), serve=True)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(ANSWER_SECONDS)
@@ -97,29 +93,36 @@ class Server:
         if limits.processes > 1:
             raise ValueError("a job may not fork; set processes = 1")
         with self._lock:
+            kind = self._kinds.get((role, limits))
+            if kind is None:
+                kind = self._kinds[role, limits] = len(self._kinds)
+                self._send(zygote.KIND + json.dumps({"role": role, "limits": asdict(limits)}).encode())
             self._jobs += 1
-            number = self._jobs
-            self._send({"do": "start", "job": number, "role": role, "limits": _as_dict(limits)}, descriptors)
-        return number
+            self._send(zygote.JOB_AND_KIND.pack(zygote.START, self._jobs, kind), descriptors)
+            return self._jobs
 
     def end(self, job: int, patience: float = 0.0) -> Ended:
         """Wait for a job's end, for `patience` seconds, then kill it; nothing of it is left. Raises SandboxError."""
         with self._lock:
-            self._send({"do": "end", "job": job, "patience": patience}, [])
+            self._send(zygote.JOB_AND_SECONDS.pack(zygote.END, job, patience))
             try:
                 self._control.settimeout(ANSWER_SECONDS + patience)
-                answer: dict[str, Any] = json.loads(self._control.recv(_LARGEST_ANSWER) or b"{}")
+                answer = self._control.recv(_LARGEST_ANSWER)
             except OSError as error:
                 raise self._broken(str(error)) from None
         if not answer:
             raise self._broken("it has ended")
-        if "error" in answer:
-            raise SandboxError(f"the sandbox could not start a job: {answer['error']}")
-        return Ended(answer["code"], answer["cpu"])
+        if answer.startswith(zygote.FAILED):
+            raise SandboxError(f"the sandbox could not start a job: {answer.removeprefix(zygote.FAILED).decode()}")
+        _, code, seconds = zygote.CODE_AND_SECONDS.unpack(answer)
+        return Ended(code, seconds)
 
-    def _send(self, request: dict[str, Any], descriptors: Sequence[int]) -> None:
+    def _send(self, request: bytes, descriptors: Sequence[int] = ()) -> None:
         try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+            if descriptors:
+                socket.send_fds(self._control, [request], descriptors)
+            else:
+                self._control.send(request)
         except OSError as error:
             raise self._broken(str(error)) from None
 

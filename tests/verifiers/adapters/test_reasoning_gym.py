@@ -196,3 +196,11 @@ def test_in_the_sandbox_such_a_scorer_judges_plain_answers() -> None:
 
 def test_identity_names_the_installed_version() -> None:
     assert verifier_identity("reasoning_gym", {})["identity"]["function_package"].startswith("reasoning-gym 0.")
+
+
+def test_it_offers_a_check_its_own_problems_and_their_answers() -> None:
+    made: Any = make_verifier("reasoning_gym", {"task": "leg_counting"})
+    problems = made.problems()
+    assert len(problems) == adapter.PROBLEMS and all(p.meta["task"] == "leg_counting" for p in problems)
+    assert {to_judgement(made.verify(p, made.example(p))).outcome for p in problems} == {Outcome.CORRECT}
+    assert made.isolation == "worker"
