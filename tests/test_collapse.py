@@ -14,9 +14,10 @@ from flywheel.lineage import redo
 from flywheel.loop import spin
 from flywheel.policy import toy
 from flywheel.progress import Silent
-from flywheel.recipe import load_recipe
+from flywheel.recipe import StopSection, load_recipe
 from flywheel.run import Run
 from flywheel.stages.keys import rounds_to_learn
+from flywheel.stopping import stop_reason
 from flywheel.types import Example
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,6 +92,14 @@ def test_the_next_plan_changes_and_says_why(gated):
     manifest = gated.rounds()[2].manifest.entries()
     assert manifest["train"].ingredients["settings"]["mix"]["base"] == 0.2
     assert manifest["train"].info["origins"]["base"] > 0
+
+
+def test_what_the_rounds_came_to_stops_a_run(gated):
+    records = gated.history()
+    assert [(r.accepted, r.failed) for r in records] == [(True, ()), (False, ("paths",)), (True, ())]
+    assert stop_reason(StopSection(rejections=1), 1, records[:2]) == "1 candidates in a row were rejected"
+    assert [r.index for r in gated.rejected_before(2)] == [1]
+    assert gated.rejected_before(1) == gated.rejected_before(3) == []
 
 
 def test_rows_of_the_rejected_round_are_left_out(gated):
