@@ -63,7 +63,7 @@ def expert_iteration(recipe: Recipe, run_dir: str | None = None, rounds: int | N
     try:
         with Run.open(recipe, directory, reporter=reporter) as run:
             local.champion = spin(run, rounds=rounds, do=run_stage_as_task)
-            reporter.report(write_report(run))
+            reporter.report(run, write_report(run))
         return summary(local.champion, directory)
     except UserError as error:
         # The caller's to put right: its one line is the run's state, without a traceback above it.
@@ -84,6 +84,7 @@ def run_stage_as_task(stage: Stage, scope: Scope) -> dict[str, Any]:
     if isinstance(reporter, PrefectReporter):
         if stage.name == "gate" and scope.round is not None:  # a decided round is never spun again: it is news
             reporter.gate(scope.round, read_json(scope.folder / "gate.json"))
+            reporter.round(scope)
         if stage.name in ("evaluate", "gate"):
             reporter.table(scope.run.generation_rows())
     return counts
@@ -99,13 +100,18 @@ def stage_task(stage: Stage, scope: Scope) -> Task[[], dict[str, Any]]:
         work,
         name=stage.name,
         task_run_name=task_name(stage.name, scope),
-        tags={"gpu"} if stage.name in GPU_STAGES else None,  # for each tag a task asks the server for its limit
+        tags={"gpu"} if needs_gpu(stage, scope) else None,  # for each tag a task asks the server for its limit
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(RETRY_DELAYS),
         retry_delay_seconds=RETRY_DELAYS,
         retry_condition_fn=worth_retrying,
     )
+
+
+def needs_gpu(stage: Stage, scope: Scope) -> bool:
+    """Whether a stage may load weights; the gate does where it tries mixtures before it rejects."""
+    return stage.name in GPU_STAGES or (stage.name == "gate" and scope.run.recipe.gate.repair != "none")
 
 
 def task_name(stage: str, scope: Scope) -> str:

@@ -27,6 +27,8 @@ from prefect.events import emit_event
 from prefect.exceptions import PrefectException
 
 from flywheel.progress import Reporter
+from flywheel.report.summary import funnel_rows, markdown
+from flywheel.view import RunView, Scope
 
 LOGGER = logging.getLogger("flywheel.run")
 PROGRESS_SECONDS = 5.0  # between two posts of one progress artifact; each costs the server 10-20 ms
@@ -129,6 +131,8 @@ class PrefectReporter:
         accepted = bool(decision["accepted"])
         verdict = "accepted" if accepted else "rejected"
         lines = [f"## Round {round_index}: candidate {verdict}", "", *(f"- {reason}" for reason in decision["reasons"])]
+        others = [c["words"] for c in decision["checks"] if c["words"] not in decision["reasons"]]
+        lines += ["", "Its other lines:", "", *(f"- {words}" for words in others)] if others else []
         self.publisher.post(
             create_markdown_artifact,
             "\n".join(lines),
@@ -140,6 +144,15 @@ class PrefectReporter:
         if accepted:
             self.event("flywheel.model.promoted", payload)
 
+    def round(self, scope: Scope) -> None:
+        """Post a round's funnel: sampled, right, distinct, kept, and why the others were dropped."""
+        self.publisher.post(
+            create_table_artifact,
+            funnel_rows(scope),
+            key=self.key(f"round-{scope.round}"),
+            description=f"Round {scope.round} of {self.directory}: from samples to examples",
+        )
+
     def event(self, name: str, payload: dict[str, Any]) -> None:
         """Emit an event whose resource is this run's folder."""
         resource = {
@@ -149,8 +162,14 @@ class PrefectReporter:
         }
         self.publisher.post(emit_event, name, resource=resource, payload=payload)
 
-    def report(self, path: Path) -> None:
-        """Link the report. The link opens where the run's disk is."""
+    def report(self, run: RunView, path: Path) -> None:
+        """Sum the run up, and link its report. The link opens where the run's disk is."""
+        self.publisher.post(
+            create_markdown_artifact,
+            f"{markdown(run)}\n\nThe whole report: `{path.absolute()}`",
+            key=self.key("summary"),
+            description=f"Summary of {self.directory}",
+        )
         self.publisher.post(
             create_link_artifact,
             path.absolute().as_uri(),

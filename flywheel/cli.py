@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flywheel import __version__, store
+from flywheel.control_commands import add_control_commands
 from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
 from flywheel.progress import Reporter
 from flywheel.recipe import Recipe, apply_overrides, load_recipe, read_recipe, shipped_recipes, validate
 from flywheel.run import Run
+from flywheel.run_commands import add_run_commands, shown
 from flywheel.verifier_commands import add_verifier_commands
 
 
@@ -81,10 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     trace = add("trace", _trace, "tell what became of a sample")
     trace.add_argument("run", metavar="RUN")
     trace.add_argument("sample", metavar="SAMPLE_ID")
-    report = add("report", _report, "write report.html")
-    report.add_argument("run", metavar="RUN")
-
+    add_run_commands(add)
     add_verifier_commands(add)
+    add_control_commands(add)
 
     submit = add("submit", _submit, "start a deployment on a Prefect server with a recipe")
     submit.add_argument("recipe", metavar="RECIPE")
@@ -157,7 +158,7 @@ def _close_with_result(run: Run, reporter: Reporter) -> None:
     report = write_report(run)
     for line in result_lines(run):
         reporter.message(line)
-    reporter.message(f"report   {_shown(report)}")
+    reporter.message(f"report   {shown(report)}")
 
 
 def result_lines(run: Run) -> list[str]:
@@ -179,14 +180,8 @@ def result_lines(run: Run) -> list[str]:
                 f"test pass@{k} {base:.3f} -> {now:.3f}: {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] on "
                 f"{test['base']['n_problems']} untouched problems{times}"
             )
-    lines.append(f"model    {_shown(run.model_path(champion))}")
+    lines.append(f"model    {shown(run.model_path(champion))}")
     return lines
-
-
-def _shown(path: Path) -> str:
-    """A path relative to the working directory where it lies below it."""
-    absolute = path.resolve()
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(path)
 
 
 # -- recipes ---------------------------------------------------------------------------------------
@@ -255,12 +250,6 @@ def _trace(arguments: argparse.Namespace) -> None:
     from flywheel.lineage import trace
 
     print("\n".join(trace(Run.load(arguments.run), arguments.sample)))
-
-
-def _report(arguments: argparse.Namespace) -> None:
-    from flywheel.report import write_report
-
-    print(_shown(write_report(Run.load(arguments.run))))
 
 
 # -- Prefect and the environment -------------------------------------------------------------------

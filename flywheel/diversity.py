@@ -1,24 +1,22 @@
-"""Reasoning paths: when two right answers say the same thing, and how far apart two others are."""
+"""Reasoning paths: when two right answers say the same thing."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
-from flywheel.types import Outcome, Sample, Verdict
-
-T = TypeVar("T")
+from flywheel.programs import normal_form
+from flywheel.types import Outcome, PathKind, Sample, Verdict
 
 _TOKEN = re.compile(
     r"(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)|(?P<sign>[-+*/^()=%])|(?P<space>[^\S\n]+)|(?P<other>.|\n)", re.DOTALL
 )
+_STRETCH = re.compile(r"[-+*/^()=%\d.,]+(?:[^\S\n]+[-+*/^()=%\d.,]+)*")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": " "})
 _WORDED = (
-    (re.compile(r"\\(?:times|cdot)\b"), "*"),
-    (re.compile(r"\\div\b"), "/"),
-    (re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
+    ("\\", re.compile(r"\\(?:times|cdot)\b"), "*"),
+    ("\\", re.compile(r"\\div\b"), "/"),
+    ("x", re.compile(r"(?<=\d) ?x ?(?=\d)"), "*"),
 )
 
 
@@ -29,12 +27,18 @@ def equations(text: str) -> tuple[str, ...]:
     `×`, `\\times`, `x` between digits and typographic minus signs count as the plain operators, and
     thousands separators are left out. Time is linear in the text's length.
     """
+    if "=" not in text:
+        return ()
     text = text.translate(_SIGNS)
-    for pattern, sign in _WORDED:
-        text = pattern.sub(sign, text)
+    for hint, pattern, sign in _WORDED:
+        if hint in text:
+            text = pattern.sub(sign, text)
     found: list[str] = []
-    for run in _arithmetic_runs(text):
-        found += _chains(run)
+    # An equation never leaves a stretch of numbers and signs, and few stretches have an equals sign to look at.
+    for stretch in _STRETCH.findall(text):
+        if "=" in stretch:
+            for run in _arithmetic_runs(stretch):
+                found += _chains(run)
     return tuple(found)
 
 
@@ -93,36 +97,28 @@ def normalised_text(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def reasoning_path(text: str) -> str:
-    """What two completions share when they reason alike: their equations, else their normalised text."""
-    found = equations(text)
-    return " ; ".join(found) if found else normalised_text(text)
+def reasoning_path(text: str, kind: PathKind = PathKind.EQUATIONS) -> str:
+    """What two completions share when they reason alike: their equations or their program, else their words.
 
-
-def distance(a: str, b: str) -> float:
-    """How different two texts are, from 0 (equal) to 1 (nothing in common): 1 - Ratcliff/Obershelp ratio."""
-    return 1.0 - SequenceMatcher(None, a, b, autojunk=False).ratio()
-
-
-def farthest_first(items: Sequence[T], texts: Sequence[str], count: int) -> list[T]:
-    """`count` items whose texts lie far apart: the first, then each time the one farthest from all taken.
-
-    The greedy 2-approximation of the k-centre problem (Gonzalez 1985); ties go to the earlier item.
-    O(count · len(items)) distances.
+    `kind` is what the problem's verifier reads (`path_kind` of `flywheel.plugins.Verifier`). A completion without an
+    equation, or without a program that parses, is its normalised text.
     """
-    if len(items) <= count:
-        return list(items)
-    taken = [0]
-    nearest = [distance(text, texts[0]) for text in texts]
-    while len(taken) < count:
-        best = max((i for i in range(len(items)) if i not in taken), key=lambda i: (nearest[i], -i))
-        taken.append(best)
-        nearest = [min(old, distance(text, texts[best])) for old, text in zip(nearest, texts, strict=True)]
-    return [items[i] for i in sorted(taken)]
+    if kind == PathKind.EQUATIONS and (found := equations(text)):
+        return " ; ".join(found)
+    if kind == PathKind.CODE and (program := normal_form(text)):
+        return program
+    return normalised_text(text)
 
 
-def distinct_paths(samples: Iterable[Sample], verdicts: Mapping[str, Verdict]) -> int:
-    """How many different reasoning paths the right answers took, summed over problems."""
+def distinct_paths(
+    samples: Iterable[Sample], verdicts: Mapping[str, Verdict], kinds: Mapping[str, PathKind] | None = None
+) -> int:
+    """How many different reasoning paths the right answers took, summed over problems.
+
+    `verdicts` is keyed by sample id, `kinds` by problem id; a problem that is not in it has equations.
+    """
+    kinds = kinds or {}
+    right = (s for s in samples if verdicts[s.id].outcome == Outcome.CORRECT)
     return len(
-        {(s.problem_id, reasoning_path(s.completion)) for s in samples if verdicts[s.id].outcome == Outcome.CORRECT}
+        {(s.problem_id, reasoning_path(s.completion, kinds.get(s.problem_id, PathKind.EQUATIONS))) for s in right}
     )

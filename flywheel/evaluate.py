@@ -1,112 +1,178 @@
-"""Evaluate: pass@k from counts, with bootstrap intervals over problems, alone and paired."""
+"""Evaluate: all that is measured of a generation on a set of problems, and of a round's own samples.
+
+docs/metrics.md says of every figure how it is computed, where it comes from, and how to read it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from flywheel.diversity import distinct_paths
 from flywheel.fingerprint import derive_seed
+from flywheel.measures import markers as marking
+from flywheel.measures import paths as reasoning
+from flywheel.measures.balance import balance
+from flywheel.measures.layouts import layout_measures
+from flywheel.measures.lengths import lengths
+from flywheel.measures.passk import Counts, paired_differences, pass_rates
+from flywheel.measures.table import counts as counts_of
+from flywheel.measures.table import judged
+from flywheel.measures.text import text_measures
+from flywheel.measures.uncertainty import answer_entropy, mean_logprob, token_entropy
 from flywheel.recipe import EvaluateSection
-from flywheel.types import Outcome, Sample, Verdict
+from flywheel.types import Origin, PathKind, Sample, Verdict
 
-Counts = dict[str, tuple[int, int]]
-"""Problem id → (completions judged, of which correct)."""
-
-
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """The unbiased chance that at least one of k completions is right, from c right ones among n.
-
-    1 - C(n-c, k) / C(n, k), computed as a product (Chen et al. 2021, arXiv:2107.03374, section 2.1).
-    Raises ValueError where k exceeds n.
-    """
-    if not 1 <= k <= n or not 0 <= c <= n:
-        raise ValueError(f"pass@{k} of {c} right among {n}: needs 1 <= k <= n and 0 <= c <= n")
-    if n - c < k:
-        return 1.0
-    return 1.0 - float(np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
-
-
-def count(samples: Iterable[Sample], verdicts: Mapping[str, Verdict]) -> Counts:
-    """Judged and correct completions of each problem. Verifier errors are in neither."""
-    counts: Counts = {}
-    for sample in samples:
-        outcome = verdicts[sample.id].outcome
-        if outcome == Outcome.ERROR:
-            continue
-        n, c = counts.get(sample.problem_id, (0, 0))
-        counts[sample.problem_id] = (n + 1, c + (outcome == Outcome.CORRECT))
-    return counts
-
-
-def ladder(n: int) -> list[int]:
-    """The values of k that n samples allow: 1, 2, 4, … and n itself."""
-    powers = [1 << i for i in range(n.bit_length()) if 1 << i <= n]
-    return powers if powers[-1] == n else [*powers, n]
+Kinds = Mapping[str, PathKind]
+"""Problem id → what a reasoning path is there; a problem that is absent has equations."""
 
 
 def measure(
-    samples: Sequence[Sample], verdicts: Mapping[str, Verdict], section: EvaluateSection, *, seed: int
+    samples: Sequence[Sample],
+    verdicts: Mapping[str, Verdict],
+    section: EvaluateSection,
+    *,
+    seed: int,
+    kinds: Kinds | None = None,
+    base: Counts | None = None,
+    champion: Counts | None = None,
 ) -> dict[str, Any]:
-    """The metrics of one generation on one set of problems, as JSON-shaped data.
+    """The metrics of one generation on one set of problems, as JSON-shaped data; see `measure_table`."""
+    table = judged(samples, verdicts)
+    return measure_table(table, section, seed=seed, kinds=kinds, base=base, champion=champion)
 
-    `pass_at` and `intervals` are keyed by k as text; an interval is [low, high] from a percentile
-    bootstrap over problems. Problems with fewer than k judged completions are left out of pass@k.
+
+def measure_table(
+    table: pl.DataFrame,
+    section: EvaluateSection,
+    *,
+    seed: int,
+    kinds: Kinds | None = None,
+    base: Counts | None = None,
+    champion: Counts | None = None,
+) -> dict[str, Any]:
+    """The metrics of a table of judged samples (`flywheel.measures.table`), as JSON-shaped data.
+
+    `base` and `champion` are the counts of these two on the same problems; without them, as for the base itself,
+    the comparisons are None. A figure that does not apply is None, never 0.
     """
-    counts = count(samples, verdicts)
-    pass_at, intervals = {}, {}
-    for k in ladder(section.samples):
-        values = _values(counts, sorted(counts), k)
-        if len(values):
-            pass_at[str(k)] = float(values.mean())
-            intervals[str(k)] = list(interval(values, section, seed=seed))
-    tokens = sum(s.tokens for s in samples)
+    counts = counts_of(table)
+    pass_at, intervals = pass_rates(counts, section, seed=seed)
+    variety = _variety(table, counts, section, kinds or {})
+
+    def against(other: Counts | None) -> dict[str, Any] | None:
+        return None if other is None else paired_differences(counts, other, section, seed=seed)
+
     return {
-        "n_problems": len({s.problem_id for s in samples}),
-        "n_samples": len(samples),
-        "correct": sum(c for _, c in counts.values()),
+        "n_problems": table["problem_id"].n_unique(),
         "solved": sum(c > 0 for _, c in counts.values()),
-        "distinct_paths": distinct_paths(samples, verdicts),
+        "counts": {problem: list(pair) for problem, pair in counts.items()},
         "pass_at": pass_at,
         "intervals": intervals,
-        "tokens": tokens,
-        "mean_tokens": tokens / len(samples) if samples else 0.0,
-        "cut_off_share": sum(s.finish_reason == "length" for s in samples) / len(samples) if samples else 0.0,
-        "errors": sum(verdicts[s.id].outcome == Outcome.ERROR for s in samples),
+        "against_base": against(base),
+        "against_champion": against(champion),
+        "token_entropy": token_entropy(table),
+        "mean_logprob": mean_logprob(table),
+        **variety,
+        **_common(table),
+        **_text(table, section, seed=seed),
     }
 
 
-def _values(counts: Counts, problem_ids: Iterable[str], k: int) -> np.ndarray:
-    return np.array([pass_at_k(*counts[p], k) for p in problem_ids if counts[p][0] >= k])
+def measure_round(
+    samples: Sequence[Sample],
+    verdicts: Mapping[str, Verdict],
+    section: EvaluateSection,
+    *,
+    seed: int,
+    kinds: Kinds | None = None,
+) -> dict[str, Any]:
+    """The metrics of the samples that a round drew for training, as JSON-shaped data.
 
-
-def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
-    at_once = max(1, 2_000_000 // len(values))
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        yield values[generator.integers(0, len(values), (rows, len(values)))].mean(axis=1)
-
-
-def interval(values: np.ndarray, section: EvaluateSection, *, seed: int) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of one value a problem (Efron 1979)."""
-    means = np.concatenate(list(_resampled_means(values, section.resamples, seed)))
-    tail = (1.0 - section.confidence) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail])
-    return float(low), float(high)
-
-
-def paired_difference(a: Counts, b: Counts, k: int, section: EvaluateSection, *, seed: int) -> dict[str, float]:
-    """pass@k of `a` minus that of `b` on the problems both have, with its paired bootstrap interval.
-
-    Pairing by problem takes out how hard the problems are, so the interval is narrower than the
-    difference of two separate ones. Raises ValueError where no problem has k judged completions in both.
+    Samples that were asked for with a hint say little about what the policy does alone: they stand apart,
+    under `guided` and `hinted_markers`, and every other figure leaves them out.
     """
-    both = sorted(p for p in a.keys() & b.keys() if a[p][0] >= k and b[p][0] >= k)
-    if not both:
-        raise ValueError(f"no problem has {k} judged completions from both generations")
-    difference = _values(a, both, k) - _values(b, both, k)
-    low, high = interval(difference, section, seed=seed)
-    return {"value": float(difference.mean()), "low": low, "high": high, "n_problems": float(len(both))}
+    whole = judged(samples, verdicts)
+    hinted = pl.col("origin") == Origin.HINTED.value
+    table, guided = whole.filter(~hinted), whole.filter(hinted)
+    return {
+        **_variety(table, counts_of(table), section, kinds or {}),
+        **_common(table),
+        **_text(table, section, seed=seed),
+        "hinted_share": guided.height / whole.height if whole.height else None,
+        "hinted_markers": _markers(guided) if guided.height else None,
+        "guided": _common(guided) if guided.height else None,
+    }
+
+
+def _common(table: pl.DataFrame) -> dict[str, Any]:
+    """What any table of samples has: sizes, endings, lengths, hedging."""
+    n = table.height
+
+    def share(flags: pl.Expr) -> float | None:
+        return float(table.select(flags.mean()).item()) if n else None
+
+    tokens, errors = int(table["tokens"].sum()), int((~table["counted"]).sum())
+    return {
+        "n_samples": n,
+        "correct": int(table["correct"].sum()),
+        "errors": errors,
+        "error_share": errors / n if n else None,
+        "tokens": tokens,
+        "mean_tokens": tokens / n if n else 0.0,
+        "length": lengths(table),
+        "cut_off_share": share(pl.col("finish_reason") == "length"),
+        "missing_end_share": share(pl.col("finish_reason") != "stop"),
+        "markers": _markers(table),
+    }
+
+
+def _variety(table: pl.DataFrame, counts: Counts, section: EvaluateSection, kinds: Kinds) -> dict[str, Any]:
+    """In how many ways problems were solved, and how far their answers lie apart."""
+    counted = reasoning.path_counts(table, kinds)
+    distinct = reasoning.distinct(counted)
+    rarefied = reasoning.rarefied(counted, section.rarefied_at)
+    asked = sorted(counts)
+    scores = balance(
+        np.array([distinct.get(p, 0) for p in asked]),
+        np.array([counts[p][1] for p in asked]),
+        target=section.balance_target,
+    )
+    return {
+        "paths": distinct,
+        "distinct_paths": sum(distinct.values()),
+        "paths_per_solved": _mean(list(distinct.values())),
+        "rarefied": rarefied,
+        "paths_rarefied": _mean(list(rarefied.values())),
+        "rarefied_at": section.rarefied_at,
+        "answer_entropy": answer_entropy(table),
+        "balance": _mean(list(scores)),
+    }
+
+
+def _markers(table: pl.DataFrame) -> dict[str, Any]:
+    return marking.markers(table["completion"], int(table["tokens"].sum()))
+
+
+def _text(table: pl.DataFrame, section: EvaluateSection, *, seed: int) -> dict[str, Any]:
+    """How texts repeat themselves and one another, from at most `text_samples` completions of whole problems."""
+    sizes = dict(table.group_by("problem_id").len().iter_rows())
+    chosen: list[str] = []
+    room = section.text_samples
+    for problem in sorted(sizes, key=lambda p: (derive_seed(seed, "text", p), p)):
+        if chosen and sizes[problem] > room:
+            break
+        chosen.append(problem)
+        room -= sizes[problem]
+    kept = table if len(chosen) == len(sizes) else table.filter(pl.col("problem_id").is_in(chosen))
+    return {
+        "text_samples": kept.height,
+        **text_measures(kept["completion"], kept["problem_id"]),
+        **layout_measures(kept["completion"]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

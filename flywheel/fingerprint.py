@@ -35,8 +35,11 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(path: Path) -> str:
-    """One digest over the names and bytes of all regular files below a folder, in name order."""
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    """One digest over the names and bytes of all regular files below a folder, in name order.
+
+    A README.md at its top is left out: a model's card is written after its weights, and says nothing that a model does.
+    """
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p != path / "README.md")
     return digest([[p.relative_to(path).as_posix(), file_digest(p)] for p in files])
 
 

@@ -25,8 +25,9 @@ def trace(run: Run, sample_id: str) -> list[str]:
     """
     sample, scope = _find_sample(run, sample_id)
     problem = run.problem_by_id[sample.problem_id]
+    drawn_by = f"generation {sample.generation}" if sample.generation >= 0 else f"model {sample.sampler}"
     lines = [
-        f"sample      {sample.id} · generation {sample.generation} · T {sample.temperature:g} · {sample.tokens} tokens",
+        f"sample      {sample.id} · {drawn_by} · T {sample.temperature:g} · {sample.tokens} tokens",
         f"problem     {problem.id} ({problem.ood or problem.split}) · answer {problem.answer!r}",
         f"prompt      {problem.prompt!r}",
         f"completion  {sample.completion!r}",
@@ -39,7 +40,7 @@ def trace(run: Run, sample_id: str) -> list[str]:
         f"{verdict.verifier} {verdict.version} ({verdict.isolation}){verdict.detail and ' · '}{verdict.detail}"
     )
     if not sample_id.startswith("r"):
-        return [*lines, "example     never: it measures a generation on a held-out problem"]
+        return [*lines, "example     never: it measures a generation"]
     if dropped := _row(scope.folder, "dropped", Dropped, "sample_id", sample_id):
         return [*lines, f"example     no: dropped as {dropped.reason}"]
     if _row(scope.folder, "examples", Example, "sample_id", sample_id) is None:
@@ -66,7 +67,8 @@ def _parent(generation: Generation) -> str:
 
 
 def _find_sample(run: Run, sample_id: str) -> tuple[Sample, Scope]:
-    scopes = [*run.rounds(), run.baseline(), run.finale()]
+    taken = [run.evaluation_of(g) for g in run.generations() if g.alpha is not None]
+    scopes = [*taken, *run.rounds(), run.baseline(), run.finale()]
     for scope in scopes:
         if sample := _row(scope.folder, "*samples", Sample, "id", sample_id):
             return sample, scope
@@ -109,6 +111,8 @@ def redo(run: Run, stage_name: str, round_index: int | None, recipe: Recipe) -> 
             store.remove((scope.folder / name).with_suffix(".parts"))
         if stage.name == "train":
             store.remove(scope.folder / "train.parts")
+        if stage.name == "evaluate":
+            store.remove(scope.folder / "repair")  # the mixtures were measured by the same settings
     store.write_json(run.directory / "recipe.json", recipe.model_dump(mode="json"))
     run.save_generations()
     return forgotten[::-1]

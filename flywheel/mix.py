@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from random import Random
 
 from flywheel.diversity import reasoning_path
 from flywheel.errors import RecipeError
 from flywheel.fingerprint import rng
+from flywheel.guided import is_hinted, within_share
 from flywheel.plan import conversation
-from flywheel.recipe import Recipe
-from flywheel.types import Example, Origin, Problem
+from flywheel.recipe import MixSection, Recipe
+from flywheel.types import Example, Origin, PathKind, Problem
 
 
 def rounds_kept(recipe: Recipe, round_index: int) -> range:
@@ -20,46 +23,122 @@ def rounds_kept(recipe: Recipe, round_index: int) -> range:
     return range(first, round_index + 1)
 
 
+def check_mix(mix: MixSection, problems: Sequence[Problem]) -> None:
+    """Raise RecipeError where `mix.human` is set and no problem has a solution."""
+    if mix.human and not any(p.solution for p in problems):
+        raise RecipeError("mix.human is set but no problem has a solution; map one with problems.columns.solution")
+
+
 def training_set(
-    recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]], problems: Sequence[Problem]
+    recipe: Recipe,
+    round_index: int,
+    by_round: Mapping[int, Sequence[Example]],
+    problems: Sequence[Problem],
+    *,
+    kinds: Mapping[str, PathKind] | None = None,
 ) -> list[Example]:
     """The rows a round trains on, in an order drawn from the run's seed.
 
     `by_round` has the examples of the rounds in `rounds_kept`, and of round 0 where `mix.base` asks for
-    them. A path that several rounds found is taken once, from the latest. Human and base rows are added
-    until they make up their share of the whole; with fewer of them at hand, all are taken.
+    them; `kinds` says by problem id what a reasoning path is (equations where it does not say). A path that
+    several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to
+    `filter.hinted_share` of the policy's own. Human and base rows are added until they make up their share of
+    the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks for more. The
+    weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
 
-    Raises RecipeError where `mix.human` is set and no problem has a solution.
+    Raises RecipeError where `mix.human` is set and no problem has a solution, and where the floor cannot be
+    met.
     """
-    draw = rng(recipe.seed, "mix", round_index)
-    rows: dict[tuple[str, str], Example] = {}
-    for index in reversed(rounds_kept(recipe, round_index)):
-        for example in by_round.get(index, ()):
-            rows.setdefault((example.problem_id, reasoning_path(example.completion)), example)
-    own = list(rows.values())
     mix = recipe.mix
+    check_mix(mix, problems)
+    draw = rng(recipe.seed, "mix", round_index)
+    kinds = kinds or {}
+    own = _own(recipe, round_index, by_round, kinds)
     room = len(own) / (1.0 - mix.human - mix.base)
     added: list[Example] = []
-    if mix.human:
-        human = [_human(p, round_index, recipe.model.system) for p in problems if p.solution]
-        if not human:
-            raise RecipeError("mix.human is set but no problem has a solution; map one with problems.columns.solution")
-        added += draw.sample(human, min(len(human), round(room * mix.human)))
-    if mix.base:
-        first = {(e.problem_id, reasoning_path(e.completion)): e for e in by_round.get(0, ())}
-        base = [replace(e, origin=Origin.BASE) for path, e in first.items() if path not in rows]
-        added += draw.sample(base, min(len(base), round(room * mix.base)))
+    spare: list[Example] = []
+    for rows, share in (
+        (_human_rows(recipe, round_index, problems), mix.human),
+        (_base_rows(own, by_round, kinds), mix.base),
+    ):
+        if share:
+            drawn = draw.sample(rows, len(rows))
+            count = round(room * share)
+            added += drawn[:count]
+            spare += drawn[count:]
     whole = own + added
+    whole += _for_the_floor(own, added, spare, mix, draw)
     draw.shuffle(whole)
     return whole
 
 
-def _human(problem: Problem, round_index: int, system: str | None) -> Example:
-    return Example(
-        sample_id=f"human/{problem.id}",
-        problem_id=problem.id,
-        round=round_index,
-        messages=conversation(problem, system),
-        completion=str(problem.solution),
-        origin=Origin.HUMAN,
-    )
+Path = tuple[str, str]
+"""A problem's id and a reasoning path of it."""
+
+
+def _path(example: Example, kinds: Mapping[str, PathKind]) -> Path:
+    kind = kinds.get(example.problem_id, PathKind.EQUATIONS)
+    return example.problem_id, reasoning_path(example.completion, kind)
+
+
+def _own(
+    recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]], kinds: Mapping[str, PathKind]
+) -> list[Example]:
+    """The policy's rows of all rounds that are kept, each path once, latest first."""
+    latest_first = [e for i in reversed(rounds_kept(recipe, round_index)) for e in by_round.get(i, ())]
+    rows: dict[Path, Example] = {}
+    for example in latest_first:
+        path = _path(example, kinds)
+        if path not in rows or (is_hinted(rows[path]) and not is_hinted(example)):
+            rows[path] = example
+    own = within_share(list(rows.values()), recipe.filter.hinted_share)
+    mean = sum(e.weight for e in own) / len(own) if own else 1.0
+    return own if mean in (0.0, 1.0) else [replace(e, weight=e.weight / mean) for e in own]
+
+
+def _for_the_floor(
+    own: Sequence[Example], added: Sequence[Example], spare: Sequence[Example], mix: MixSection, draw: Random
+) -> list[Example]:
+    """As many more human and base rows as `mix.floor` needs: spare ones, then copies, whose ids end with #2, #3, …"""
+    # What the base gave in round 0 counts as base rows wherever it comes from.
+    steady = [*added, *(e for e in own if mix.base and e.round == 0 and e.origin == Origin.POLICY)]
+    drifting = len(own) + len(added) - len(steady)
+    needed = math.ceil(mix.floor * drifting / (1.0 - mix.floor) - 1e-9) - len(steady)
+    more = list(spare[: max(0, needed)])
+    distinct = [*steady, *more]
+    if needed + len(steady) > len(distinct) * mix.repeats:
+        possible = len(distinct) * mix.repeats
+        raise RecipeError(
+            f"mix.floor = {mix.floor:g} asks for {len(steady) + needed} human and base rows beside {drifting} others, "
+            f"and there are {len(distinct)}, so {possible} with mix.repeats = {mix.repeats}; lower mix.floor to "
+            f"{math.floor(100 * possible / (possible + drifting)) / 100:g}, lower filter.cap, or give more solutions: "
+            "`flywheel redo filter RUN --round N --set …`"
+        )
+    for times in range(2, mix.repeats + 1):
+        again = draw.sample(distinct, max(0, min(len(distinct), needed - len(more))))
+        more += [replace(e, sample_id=f"{e.sample_id}#{times}") for e in again]
+    return more
+
+
+def _human_rows(recipe: Recipe, round_index: int, problems: Sequence[Problem]) -> list[Example]:
+    return [
+        Example(
+            sample_id=f"human/{problem.id}",
+            problem_id=problem.id,
+            round=round_index,
+            messages=conversation(problem, recipe.model.system),
+            completion=problem.solution,
+            origin=Origin.HUMAN,
+        )
+        for problem in problems
+        if problem.solution
+    ]
+
+
+def _base_rows(
+    own: Sequence[Example], by_round: Mapping[int, Sequence[Example]], kinds: Mapping[str, PathKind]
+) -> list[Example]:
+    """What the base answered rightly in round 0, by paths that are not among the policy's rows."""
+    taken = {_path(e, kinds) for e in own}
+    first = {_path(e, kinds): e for e in by_round.get(0, ()) if not is_hinted(e)}
+    return [replace(e, origin=Origin.BASE, weight=1.0) for path, e in first.items() if path not in taken]

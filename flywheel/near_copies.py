@@ -16,6 +16,11 @@ FEWEST_FOR_TEMPLATE = 4
 _TOKENS = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/=<>^%×÷]")
 
 
+def words(text: str) -> list[str]:
+    """A text's words in lower case; numbers and operators are words, other punctuation is nothing."""
+    return _TOKENS.findall(text.casefold())
+
+
 def near_copy_groups(texts: Sequence[str], *, share: float, n: int, template_share: float) -> list[list[int]]:
     """The texts' indices in groups: two texts stand in one group when a chain of near-copies joins them.
 
@@ -24,14 +29,14 @@ def near_copy_groups(texts: Sequence[str], *, share: float, n: int, template_sha
     out, and a text with no more than `n` words outside of them is compared whole. Groups are in the order
     of their first member. Time grows about linearly with the words, as long as most n-grams are rare.
     """
-    words = [[w.casefold() for w in _TOKENS.findall(text)] for text in texts]
+    spoken = [words(text) for text in texts]
     joined = _Joined(len(texts))
     first: dict[tuple[str, ...], int] = {}
-    for index, spoken in enumerate(words):
+    for index, own in enumerate(spoken):
         # Nothing but symbols: only the text itself can tell.
-        joined.join(first.setdefault(tuple(spoken) or (texts[index],), index), index)
+        joined.join(first.setdefault(tuple(own) or (texts[index],), index), index)
     if share < 1.0:
-        _join_overlapping(_own_ngrams(words, n, template_share), share, joined)
+        _join_overlapping(_own_ngrams(spoken, n, template_share), share, joined)
     return joined.groups()
 
 

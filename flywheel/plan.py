@@ -1,22 +1,77 @@
-"""Plan a round: which problems are asked, how often, how hot, and in which words."""
+"""Plan a round: which problems are asked, how often, how hot, in which words, and by whom."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from flywheel.adjust import adjust, applied
 from flywheel.fingerprint import rng
-from flywheel.recipe import Recipe
-from flywheel.types import Message, Problem
+from flywheel.prompts import PLAIN, Shot, conversation, few_shot_blocks
+from flywheel.recipe import Recipe, SamplerSection
+from flywheel.standing import MASTERED, UNSOLVED
+from flywheel.stopping import RoundRecord
+from flywheel.types import Origin, Problem
+
+__all__ = [
+    "Budget",
+    "Hints",
+    "Plan",
+    "Source",
+    "budget_of",
+    "conversation",
+    "plan_evaluation",
+    "plan_round",
+    "plan_sweep",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who answers: a generation of the run, or the other model of `sampling.extra[extra]`.
+
+    `k` is how many completions of a problem it gives under a fixed budget.
+    """
+
+    k: int
+    origin: str = Origin.POLICY
+    generation: int = -1
+    extra: int = -1
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`sampling.budget` with its defaults worked out; see there."""
+
+    first: int
+    step: int
+    count: str
+    enough: int
+    target: str
+    most: int
+    most_unsolved: int
+    probe: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """`hints` with the problems that may get one."""
+
+    k: int
+    template: str
+    problems: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is sampled; a round's `plan.json` is this. `variants` are prompt templates with `{prompt}`.
 
-    `phase` is "round", "dev" or "test". A held-out plan measures a generation, and its `round` is that
-    generation's index.
+    `phase` is "round", "sweep", "dev" or "test". A held-out plan measures a generation, and its `round` is
+    that generation's index. `temperature` is the round's, `temperatures` what its samples take by turns.
+    `budget` None asks each source of `sources` for its `k`; `standing` tells what earlier rounds came to,
+    `sweep` the table a temperature was chosen from, and `reasons` why the plan is what it is, in words.
     """
 
     phase: str
@@ -30,38 +85,105 @@ class Plan:
     max_tokens: int
     stop: list[str]
     variants: list[str]
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """What `flywheel.adjust` changed in the recipe for this round, and why."""
+    temperatures: list[float] = field(default_factory=list)
+    paraphrases: dict[str, list[str]] = field(default_factory=dict)
+    shots: list[list[Shot]] = field(default_factory=list)
+    shots_shown: int = 0
+    sources: list[Source] = field(default_factory=list)
+    budget: Budget | None = None
+    hints: Hints | None = None
+    standing: dict[str, str] = field(default_factory=dict)
+    sweep: list[dict[str, float]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
     def sample_id(self, problem_id: str, index: int) -> str:
-        """Position, not chance: round 3, problem p1, fifth sample is `r003/p1/004`; held-out ones begin with d or t."""
+        """Position, not chance: round 3, problem p1, fifth sample is `r003/p1/004`; others begin with d, t or s."""
         return f"{self.phase[0]}{self.round:03d}/{problem_id}/{index:03d}"
+
+    @property
+    def decided_by_verdicts(self) -> bool:
+        """Whether what is asked depends on how earlier completions of the same round were judged."""
+        return self.budget is not None or self.hints is not None
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON-shaped data."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Plan:
+        """The plan that `as_json` gave."""
+        known = dict(content)
+        known["sources"] = [Source(**s) for s in known.get("sources", ())]
+        for name, kind in (("budget", Budget), ("hints", Hints)):
+            known[name] = kind(**known[name]) if known.get(name) else None
+        return cls(**known)
 
-def plan_round(recipe: Recipe, round_index: int, generation: int, problems: Sequence[Problem]) -> Plan:
-    """The plan of a round that samples from `generation`.
+
+def plan_round(
+    recipe: Recipe,
+    round_index: int,
+    generation: int,
+    problems: Sequence[Problem],
+    *,
+    lineage: Sequence[int] = (),
+    standing: Mapping[str, str] | None = None,
+    sweep: Sequence[Mapping[str, float]] = (),
+    paraphrases: Mapping[str, list[str]] | None = None,
+    examples: Sequence[Shot] = (),
+    rejected: Sequence[RoundRecord] = (),
+) -> Plan:
+    """The plan of a round that samples from `generation`, changed where the rounds before it were `rejected`.
 
     Train problems come in an order drawn from the run's seed and the round, so that a round with fewer
-    than all of them sees others than the last one did.
+    than all of them sees others than the last one did. `lineage` are the base and the accepted generations
+    so far, the current one last; `standing` is that of `flywheel.standing`, `sweep` the table of `flywheel.sweep`,
+    `examples` what few-shot blocks are drawn from.
     """
+    changes = adjust(recipe, rejected)
+    recipe = applied(recipe, changes)
     sampling = recipe.sampling
+    standing = standing or {}
     ids = [p.id for p in problems]
     rng(recipe.seed, "plan", round_index).shuffle(ids)
-    temperatures = sampling.temperatures
+    ids = ids[: sampling.problems]
+    chosen = set(ids)
+    temperature, why = _temperature(recipe, round_index, sweep)
+    sources, left_out = _sources(recipe, generation, lineage)
+    budget = budget_of(recipe)
+    few_shot = sampling.few_shot
+    mastered = sum(standing.get(p) == MASTERED for p in ids)
+    reasons = [why, *left_out]
+    if budget and budget.probe is not None and mastered:
+        reasons.append(f"{mastered} problems were always right when last asked: they begin with {budget.probe}")
     return Plan(
         phase="round",
         round=round_index,
         generation=generation,
-        problems=ids[: sampling.problems],
+        problems=ids,
         k=sampling.k,
-        temperature=temperatures[min(round_index, len(temperatures) - 1)],
-        top_p=sampling.top_p,
+        temperature=temperature,
+        top_p=_of_round(sampling.top_p, round_index),
         top_k=sampling.top_k,
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),
         variants=list(sampling.variants),
+        changes=changes,
+        temperatures=_spread(temperature, sampling.spread),
+        paraphrases={p: texts for p, texts in (paraphrases or {}).items() if p in chosen},
+        shots=few_shot_blocks(
+            examples, count=few_shot.count, orders=few_shot.orders, position=(recipe.seed, "shots", round_index)
+        )
+        if few_shot.count
+        else [],
+        shots_shown=few_shot.count,
+        sources=sources,
+        budget=budget,
+        hints=_hints(recipe, [p for p in problems if p.id in chosen], standing),
+        standing={p: standing[p] for p in ids if p in standing},
+        sweep=[dict(row) for row in sweep],
+        reasons=reasons,
     )
 
 
@@ -82,20 +204,105 @@ def plan_evaluation(recipe: Recipe, phase: str, generation: int, problems: Seque
         top_k=0,
         max_tokens=recipe.sampling.max_tokens,
         stop=list(recipe.sampling.stop),
-        variants=["{prompt}"],
+        variants=[PLAIN],
     )
 
 
-def conversation(problem: Problem, system: str | None, variant: str = "{prompt}") -> list[Message]:
-    """The messages that ask a problem: its own ones, or a user turn, behind the recipe's system turn.
+def plan_sweep(recipe: Recipe, round_index: int, generation: int, problems: Sequence[Problem]) -> Plan:
+    """The plan that tries the temperatures of `sampling.sweep` on a few of `problems`, with the plain prompt."""
+    sampling, sweep = recipe.sampling, recipe.sampling.sweep
+    chosen = rng(recipe.seed, "sweep", round_index).sample([p.id for p in problems], min(sweep.problems, len(problems)))
+    return Plan(
+        phase="sweep",
+        round=round_index,
+        generation=generation,
+        problems=chosen,
+        k=sweep.samples * len(sweep.temperatures),
+        temperature=sweep.temperatures[0],
+        top_p=_of_round(sampling.top_p, round_index),
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        variants=[PLAIN],
+        temperatures=list(sweep.temperatures),
+    )
 
-    `variant` rewords the last user turn. A problem that brings a system turn of its own keeps it.
-    """
-    messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in problem.messages or ()]
-    if not messages:
-        messages = [{"role": "user", "content": problem.prompt}]
-    last = messages[-1]
-    messages[-1] = {"role": last["role"], "content": variant.replace("{prompt}", last["content"])}
-    if system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
-    return messages
+
+def _of_round(values: float | Sequence[float], round_index: int) -> float:
+    """The entry of a schedule that a round has; the last one holds for all further rounds."""
+    return values[min(round_index, len(values) - 1)] if isinstance(values, Sequence) else values
+
+
+def _temperature(recipe: Recipe, round_index: int, sweep: Sequence[Mapping[str, float]]) -> tuple[float, str]:
+    best = max(sweep, key=lambda row: row["balance"], default=None)  # the first of equals: the grid's order decides
+    if best is None or best["balance"] == 0.0:
+        temperature = _of_round(recipe.sampling.temperatures, round_index)
+        why = "nothing right at any temperature of the sweep, so " if sweep else ""
+        return temperature, f"temperature {temperature:g}: {why}sampling.temperatures for round {round_index}"
+    return (
+        best["temperature"],
+        f"temperature {best['temperature']:g}: balance score {best['balance']:.3f}, the highest of {len(sweep)} tried",
+    )
+
+
+def _spread(temperature: float, spread: float) -> list[float]:
+    return [temperature, temperature + spread, max(0.0, temperature - spread)] if spread else [temperature]
+
+
+def _sources(recipe: Recipe, generation: int, lineage: Sequence[int]) -> tuple[list[Source], list[str]]:
+    """The policy first, then the extra samplers that this round has; and why others are left out."""
+    sampling = recipe.sampling
+    others, reasons = [], []
+    for number, extra in enumerate(sampling.extra):
+        k = sampling.share_of(extra)
+        if extra.model is not None:
+            others.append(Source(k, Origin.TEACHER, extra=number, model=extra.model))
+            continue
+        older = _older(extra, [g for g in lineage if g != generation])
+        if older is None:
+            reasons.append(
+                f"extra sampler generation {extra.generation} is left out: there is no such older generation"
+            )
+        else:
+            others.append(Source(k, Origin.OLDER_GENERATION, generation=older))
+    own = sampling.k - sum(s.k for s in others)
+    return [Source(own, generation=generation), *others], reasons
+
+
+def _older(extra: SamplerSection, older: Sequence[int]) -> int | None:
+    wanted = extra.generation
+    if wanted is None or wanted >= 0:
+        return wanted if wanted in older else None
+    return older[wanted] if -wanted <= len(older) else None
+
+
+def budget_of(recipe: Recipe) -> Budget | None:
+    """The recipe's adaptive budget with its defaults worked out, None where it is fixed."""
+    section = recipe.sampling.budget
+    if section.mode == "fixed":
+        return None
+    most = section.most or recipe.sampling.k
+    return Budget(
+        first=min(section.first, most),
+        step=section.step,
+        count=section.count,
+        enough=section.enough or recipe.filter.cap,
+        target=section.target,
+        most=most,
+        most_unsolved=section.most_unsolved or (most + 1) // 2,
+        probe=section.probe,
+    )
+
+
+def _hints(recipe: Recipe, problems: Sequence[Problem], standing: Mapping[str, str]) -> Hints | None:
+    section = recipe.hints
+    if not section.k:
+        return None
+    needs_solution = "{solution}" in section.template
+    candidates = [
+        p.id
+        for p in problems
+        if (p.solution or not needs_solution)
+        and (section.problems == "wrong" or standing.get(p.id, UNSOLVED) == UNSOLVED)
+    ]
+    return Hints(section.k, section.template, candidates)

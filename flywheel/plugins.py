@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from flywheel.errors import PluginError
-from flywheel.types import Judgement, Outcome, Problem
+from flywheel.types import Judgement, Outcome, PathKind, Problem
 
 Kind = Literal["verifier", "policy"]
 GROUPS: dict[Kind, str] = {"verifier": "flywheel.verifiers", "policy": "flywheel.policies"}
@@ -67,6 +67,9 @@ class Verifier(Protocol):
     `label_free`, `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by
     `flywheel check` alone (docs/verifiers.md).
 
+    `path_kind` says what the reasoning path of a right answer is: "equations" (else its words; the default),
+    "code" (a Python program up to names, comments and layout), or "text" (its words).
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """
@@ -95,6 +98,7 @@ class Traits:
     exclusive: bool = False
     at_once: int = 1
     deadline_outcome: Outcome = Outcome.TIMEOUT
+    path_kind: PathKind = PathKind.EQUATIONS
 
 
 def traits(verifier: Verifier) -> Traits:
@@ -106,7 +110,10 @@ def traits(verifier: Verifier) -> Traits:
     if missed not in (Outcome.TIMEOUT, Outcome.ERROR):
         raise PluginError(f"deadline_outcome = {missed!r} of {type(verifier).__name__}; known: timeout, error")
     exclusive = bool(getattr(verifier, "exclusive", False))
-    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed))
+    kind = getattr(verifier, "path_kind", PathKind.EQUATIONS)
+    if kind not in list(PathKind):
+        raise PluginError(f"path_kind = {kind!r} of {type(verifier).__name__}; known: {', '.join(PathKind)}")
+    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(kind))
 
 
 # -- from a name to a class -------------------------------------------------------------------------

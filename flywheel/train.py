@@ -27,7 +27,7 @@ def train(scope: Scope, rows: Sequence[Example], start: Path, *, key: str, seed:
         model_path=start,
         output=scope.folder / "model",
         work=work,
-        section=run.recipe.train,
+        section=scope.recipe.train,
         model=run.recipe.model,
         seed=seed,
         log=run.directory / "logs" / f"train-{scope.round:03d}.log",

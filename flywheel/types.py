@@ -54,6 +54,14 @@ class Origin(StrEnum):
     OLDER_GENERATION = "older_generation"
 
 
+class PathKind(StrEnum):
+    """What makes two right answers the same: their equations, their program, or their words."""
+
+    EQUATIONS = "equations"
+    CODE = "code"
+    TEXT = "text"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A prompt whose completions can be checked.
@@ -83,7 +91,8 @@ class Problem:
 class Sample:
     """One completion. `tokens` counts generated tokens; `finish_reason` is stop, length or error.
 
-    `logprob` is the mean log-probability (nats) of the generated tokens where the policy reports it.
+    `generation` drew it; -1 where another model did, which `sampler` then names. `logprob` is the mean
+    log-probability (nats) of the generated tokens where the policy reports it.
     """
 
     id: str
@@ -98,6 +107,7 @@ class Sample:
     variant: str
     origin: str
     logprob: float | None = None
+    sampler: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One SFT row: `messages` is the prompt conversation, `completion` what the model learns to say."""
+    """One SFT row: `messages` is the prompt conversation, `completion` what the model learns to say.
+
+    `weight` multiplies its share of the loss; over a training set the weights of the policy's own rows
+    average to 1. `fit` is its instruction-following difficulty where `filter.fit` asked for it.
+    """
 
     sample_id: str
     problem_id: str
@@ -140,23 +154,29 @@ class Example:
     completion: str
     origin: str
     weight: float = 1.0
+    fit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A sample that did not become an example, and why (`reason` is one of `flywheel.filter.REASONS`)."""
+    """A sample that did not become an example, and why (`reason` is one of `flywheel.filter.REASONS`).
+
+    `fit` is its instruction-following difficulty where it came so far as to be asked.
+    """
 
     sample_id: str
     problem_id: str
     round: int
     reason: str
+    fit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     """A model in the lineage of a run. Index 0 is the base; round r trains generation r + 1.
 
-    `path` is relative to the run's directory, or absolute where the base lies elsewhere.
+    `path` is relative to the run's directory, or absolute where the base lies elsewhere. `alpha` is the
+    trained candidate's share where a mixture with the champion took its place.
     """
 
     index: int
@@ -164,3 +184,4 @@ class Generation:
     parent: int | None
     status: str  # base | accepted | rejected
     metrics: dict[str, Any] = field(default_factory=dict)
+    alpha: float | None = None

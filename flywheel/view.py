@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flywheel import models, store
+from flywheel.adjust import applied
 from flywheel.errors import ModelError
-from flywheel.evaluate import Counts, count
-from flywheel.gate import RoundRecord, stop_reason
 from flywheel.recipe import Recipe
-from flywheel.types import Generation, Problem, Sample, Split, Verdict
+from flywheel.stopping import RoundRecord, rejected_in_a_row, stop_reason
+from flywheel.types import Generation, Problem, Split
 
 if TYPE_CHECKING:
     from flywheel.run import Run
@@ -27,11 +27,16 @@ class Scope:
     phase: str
     """base | round | final"""
     round: int | None = None
+    alpha: float | None = None
+    """Where a rejected candidate is tried mixed with the champion: its share."""
 
     @property
     def folder(self) -> Path:
         """The folder that the stage's files and manifest lie in."""
-        return self.run.directory / (self.phase if self.round is None else f"rounds/{self.round:03d}")
+        if self.round is None:
+            return self.run.directory / self.phase
+        folder = self.run.directory / f"rounds/{self.round:03d}"
+        return folder if self.alpha is None else folder / f"repair/{self.alpha:g}"
 
     @property
     def manifest(self) -> store.Manifest:
@@ -45,8 +50,30 @@ class Scope:
 
     @property
     def label(self) -> str:
-        """`base`, `round 1` or `final`, for people."""
-        return self.phase if self.round is None else f"round {self.round}"
+        """`base`, `round 1`, `round 1 · mixture 0.5` or `final`, for people."""
+        if self.round is None:
+            return self.phase
+        return f"round {self.round}" + ("" if self.alpha is None else f" · mixture {self.alpha:g}")
+
+    @property
+    def whole(self) -> Scope:
+        """The round that a mixture belongs to; any other scope is itself."""
+        return replace(self, alpha=None)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe, with what the round's plan changed after a rejection."""
+        plan = self.whole.folder / "plan.json"
+        changes = store.read_json(plan).get("changes", []) if plan.is_file() else []
+        return applied(self.run.recipe, changes)
+
+    def model(self, generation: int) -> Generation:
+        """A generation as this scope has it: a mixture stands in for the candidate while it is tried."""
+        if self.alpha is None or generation != self.generation:
+            return self.run.generation(generation)
+        path = (self.folder / "model").relative_to(self.run.directory).as_posix()
+        parent = self.run.policy_generation(generation - 1).index
+        return Generation(generation, path, parent, "candidate", alpha=self.alpha)
 
 
 class RunView:
@@ -78,12 +105,22 @@ class RunView:
         """Whether a test split was kept."""
         return bool(self.split(Split.TEST))
 
-    def _scope(self, phase: str, index: int | None = None) -> Scope:
-        return Scope(cast("Run", self), phase, index)  # only Run inherits from this class
+    def _scope(self, phase: str, index: int | None = None, alpha: float | None = None) -> Scope:
+        return Scope(cast("Run", self), phase, index, alpha)  # only Run inherits from this class
 
     def round(self, index: int) -> Scope:
         """The scope of a round."""
         return self._scope("round", index)
+
+    def mixture(self, index: int, alpha: float) -> Scope:
+        """The scope in which a round's candidate is tried, mixed with the champion."""
+        return self._scope("round", index, alpha)
+
+    def evaluation_of(self, generation: Generation) -> Scope:
+        """The scope in which a generation was evaluated."""
+        if generation.index == 0:
+            return self.baseline()
+        return self._scope("round", generation.index - 1, generation.alpha)
 
     def baseline(self) -> Scope:
         """The scope in which the base is checked and evaluated."""
@@ -117,7 +154,7 @@ class RunView:
             if "verify" not in entries:
                 continue
             gate = store.read_json(scope.folder / "gate.json") if "gate" in entries else None
-            metrics = store.read_json(scope.folder / "metrics.json") if "evaluate" in entries else None
+            measured = store.read_json(self._taken(scope).folder / "metrics.json") if "evaluate" in entries else None
             verified, kept = entries["verify"].info, entries.get("filter")
             records.append(
                 RoundRecord(
@@ -126,14 +163,21 @@ class RunView:
                     correct=verified["correct"],
                     examples=kept.info["examples"] if kept else None,
                     accepted=gate["accepted"] if gate else None,
-                    pass_1=metrics["dev"]["pass_at"].get("1") if metrics else None,
+                    pass_1=measured["dev"]["pass_at"].get("1") if measured else None,
+                    failed=_failed(gate) if gate else (),
                 )
             )
         return records
 
     def stop_reason(self) -> str | None:
         """Why the run should not go on, in words, or None; the cap on rounds is not among the reasons."""
-        return stop_reason(self.recipe.stop, self.recipe.train.min_examples, self.history())
+        measured = _metrics(self.baseline())
+        base = measured["dev"]["pass_at"].get("1") if measured else None
+        return stop_reason(self.recipe.stop, self.recipe.train.min_examples, self.history(), base)
+
+    def rejected_before(self, round_index: int) -> list[RoundRecord]:
+        """The rejected rounds in a row that a round follows, oldest first."""
+        return rejected_in_a_row([r for r in self.history() if r.index < round_index])
 
     def ended(self) -> str | None:
         """Why nothing is left to do but the finale, or None."""
@@ -148,12 +192,22 @@ class RunView:
             entry = scope.manifest.entries().get("train")
             if entry is None:
                 continue
-            gate = scope.folder / "gate.json"
-            decided = "gate" in scope.manifest.entries()
-            status = "candidate" if not decided else "accepted" if store.read_json(gate)["accepted"] else "rejected"
-            path = (scope.folder / "model").relative_to(self.directory).as_posix()
-            lineage.append(Generation(scope.generation, path, entry.info["parent"], status, _metrics(scope)))
+            gate = store.read_json(scope.folder / "gate.json") if "gate" in scope.manifest.entries() else None
+            status = "candidate" if gate is None else "accepted" if gate["accepted"] else "rejected"
+            taken = self._taken(scope)
+            path = (taken.folder / "model").relative_to(self.directory).as_posix()
+            lineage.append(
+                Generation(scope.generation, path, entry.info["parent"], status, _metrics(taken), taken.alpha)
+            )
         return lineage
+
+    def _taken(self, scope: Scope) -> Scope:
+        """Where a round's candidate lies: in the round's own folder, or in that of the mixture that took its place."""
+        if "gate" not in scope.manifest.entries():
+            return scope
+        repair = store.read_json(scope.folder / "gate.json").get("repair") or {}
+        alpha = repair.get("taken")
+        return scope if alpha is None else self.mixture(scope.generation - 1, alpha)
 
     def generation(self, index: int) -> Generation:
         """A generation by its index."""
@@ -166,7 +220,7 @@ class RunView:
     def starting_generation(self, round_index: int) -> Generation:
         """The generation that a round trains from, by `train.start_from`."""
         lineage = [g for g in self.generations() if g.index <= round_index]
-        match self.recipe.train.start_from:
+        match self.round(round_index).recipe.train.start_from:
             case "base":
                 return lineage[0]
             case "previous":
@@ -194,16 +248,8 @@ class RunView:
         """The digest of a generation's weights, as it was recorded when they were made."""
         if generation.index == 0:
             return str(self.facts["base"]["digest"])
-        return str(self.round(generation.index - 1).manifest.entries()["train"].info["digest"])
-
-    def counts(self, scope: Scope) -> dict[str, Counts]:
-        """Judged and correct completions of a generation's dev and OOD problems, by set."""
-        samples = store.read_rows(scope.folder / "dev_samples.parquet", Sample)
-        verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "dev_verdicts.parquet", Verdict)}
-        sets: dict[str, list[Sample]] = {"dev": []}
-        for sample in samples:
-            sets.setdefault(self.problem_by_id[sample.problem_id].ood or "dev", []).append(sample)
-        return {name: count(rows, verdicts) for name, rows in sets.items()}
+        entries = self.evaluation_of(generation).manifest.entries()
+        return str(entries["train" if generation.alpha is None else "interpolate"].info["digest"])
 
     def generation_rows(self) -> list[dict[str, Any]]:
         """The table: one dict a generation that has been evaluated."""
@@ -244,3 +290,8 @@ def _metrics(scope: Scope) -> dict[str, Any]:
 
 def _of(infos: Mapping[str, Mapping[str, Any]], stage: str, field: str) -> Any:
     return infos[stage][field] if stage in infos else None
+
+
+def _failed(gate: Mapping[str, Any]) -> tuple[str, ...]:
+    """The lines of a gate that a candidate failed, each once."""
+    return tuple(dict.fromkeys(c["line"] for c in gate["checks"] if c["passed"] is False and "line" in c))

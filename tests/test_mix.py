@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flywheel.errors import RecipeError
-from flywheel.mix import rounds_kept, training_set
+from flywheel.mix import check_mix, rounds_kept, training_set
 from flywheel.recipe import validate
 from flywheel.types import Example, Problem
 
@@ -51,3 +55,76 @@ def test_the_order_is_shuffled_and_the_same_each_time():
     assert first == training_set(a_recipe(seed=1), 0, {0: rows(0, 30)}, [])
     assert first != training_set(a_recipe(seed=2), 0, {0: rows(0, 30)}, [])
     assert sorted(e.sample_id for e in first) == sorted(e.sample_id for e in rows(0, 30))
+
+
+def human_problems(count):
+    return [Problem(f"p{i}", "q", "9", solution=f"it is {i}") for i in range(count)]
+
+
+def test_the_floor_holds_by_repeating_human_rows():
+    recipe = a_recipe(mix={"human": 0.2, "floor": 0.2, "repeats": 4})
+    found = training_set(recipe, 0, {0: rows(0, 40)}, human_problems(3))
+    assert Counter(e.origin for e in found) == {"policy": 40, "human": 10}
+    times = Counter(e.sample_id.partition("#")[0] for e in found if e.origin == "human")
+    assert sorted(times.values()) == [3, 3, 4]
+    assert len({e.sample_id for e in found}) == len(found)
+
+
+def test_a_floor_that_repeats_cannot_reach_is_refused_with_what_would_do():
+    recipe = a_recipe(mix={"human": 0.2, "floor": 0.2, "repeats": 2})
+    with pytest.raises(RecipeError, match=r"asks for 10 .* beside 40 others, and there are 3, so 6 .* to 0\.13"):
+        training_set(recipe, 0, {0: rows(0, 40)}, human_problems(3))
+    reachable = a_recipe(mix={"human": 0.2, "floor": 0.13, "repeats": 2})
+    assert len(training_set(reachable, 0, {0: rows(0, 40)}, human_problems(3))) == 46
+
+
+def test_round_0_is_the_bases_own_and_meets_a_floor_of_base_rows_by_itself():
+    recipe = a_recipe(mix={"base": 0.3, "floor": 0.3}, data={"keep": "replace"})
+    assert Counter(e.origin for e in training_set(recipe, 0, {0: rows(0, 10)}, [])) == {"policy": 10}
+    later = training_set(recipe, 1, {0: rows(0, 2), 1: rows(1, 14)}, [])
+    assert Counter(e.origin for e in later) == {"policy": 14, "base": 6}
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 30), st.floats(0.0, 0.6), st.integers(1, 6), st.sampled_from(["human", "base"])
+)
+def test_the_floor_holds_or_is_refused(own, others, floor, repeats, kind):
+    recipe = a_recipe(mix={kind: floor, "floor": floor, "repeats": repeats}, data={"keep": "replace"})
+    try:
+        found = training_set(recipe, 1, {0: rows(0, others), 1: rows(1, own)}, human_problems(others))
+    except RecipeError:
+        assert others * repeats < math.ceil(floor / (1 - floor) * own)
+        return
+    steady = sum(e.origin == kind for e in found)
+    assert steady >= floor * len(found) - 1e-6
+    assert max(Counter(e.sample_id.partition("#")[0] for e in found).values()) <= repeats
+
+
+def test_weights_of_own_rows_average_to_one_and_others_weigh_one():
+    own = [replace(e, weight=w) for e, w in zip(rows(0, 4), (0.1, 0.1, 0.2, 0.4), strict=True)]
+    found = training_set(a_recipe(mix={"human": 0.5}), 0, {0: own}, human_problems(4))
+    assert {e.sample_id: e.weight for e in found if e.origin == "policy"} == pytest.approx(
+        {"r000/p0/000": 0.5, "r000/p1/000": 0.5, "r000/p2/000": 1.0, "r000/p3/000": 2.0}
+    )
+    assert {e.weight for e in found if e.origin == "human"} == {1.0}
+
+
+def test_a_path_found_both_ways_stays_unguided_and_the_hinted_share_holds_over_all_rounds():
+    early = rows(0, 6, text="{i} + 1 = 9")
+    late = rows(1, 6, origin="hinted", text="{i} + 1 = 9") + [
+        Example(f"r001/q{i}/000", f"q{i}", 1, [], f"{i} - 1 = 9", "hinted") for i in range(9)
+    ]
+    found = training_set(a_recipe(data={"keep": "accumulate"}), 1, {0: early, 1: late}, [])
+    assert Counter(e.origin for e in found) == {"policy": 6, "hinted": 2}
+
+
+def test_human_rows_are_asked_for_before_the_run_costs_anything():
+    recipe = a_recipe(mix={"human": 0.5})
+    check_mix(recipe.mix, human_problems(1))
+    with pytest.raises(RecipeError, match=r"mix.human.*problems.columns.solution"):
+        check_mix(recipe.mix, [Problem("p", "q", "9")])
+
+
+def test_a_floor_above_the_shares_is_refused():
+    with pytest.raises(RecipeError, match=r"floor is 0\.3 but human \+ base only 0\.2"):
+        a_recipe(mix={"human": 0.2, "floor": 0.3})

@@ -368,6 +368,17 @@ def test_a_verifier_that_waits_for_others_does_not_blame_the_completion(plugin, 
         assert verdicts[0].detail == "not judged within 0.3 s (verify.deadline_seconds)"
 
 
+def test_a_path_is_of_a_known_kind() -> None:
+    class Odd:
+        path_kind = ("a file of its own",)
+
+        def verify(self, problem: Problem, completion: str) -> bool:
+            return True
+
+    with pytest.raises(PluginError, match=r"path_kind = .* of Odd; known: equations, code, text"):
+        traits(Odd())
+
+
 def test_a_deadline_is_missed_in_one_of_two_ways(plugin) -> None:
     with pytest.raises(PluginError, match="deadline_outcome = 'wrong'"):
         pool_of(plugin(WAITING, "Confused"))

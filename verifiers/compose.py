@@ -78,6 +78,8 @@ class _Composition:
         self.exclusive = any(getattr(v, "exclusive", False) for v in self._verifiers)
         waits = any(getattr(v, "deadline_outcome", "timeout") == "error" for v in self._verifiers)
         self.deadline_outcome = "error" if waits else "timeout"
+        kinds = [str(getattr(v, "path_kind", "equations")) for v in self._verifiers]
+        self.path_kind = next((kind for kind in kinds if kind != "equations"), "equations")
         if any(callable(getattr(v, "verify_batch", None)) for v in self._verifiers):
             self.verify_batch = self._batch
             self.batch_size = min(int(getattr(v, "batch_size", 32)) for v in self._verifiers)

@@ -32,6 +32,7 @@ class Proof:
 
     name: ClassVar[str] = "proof"
     version: ClassVar[str] = "1"
+    path_kind: ClassVar[str] = "text"
 
     kernel: Literal["metamath", "coq", "lean"] = "metamath"
     """Whose language the problems are in, and who decides."""

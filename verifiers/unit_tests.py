@@ -28,6 +28,7 @@ class UnitTests:
 
     name: ClassVar[str] = "unit_tests"
     version: ClassVar[str] = "1"
+    path_kind: ClassVar[str] = "code"
 
     min_level: sandbox.Level = sandbox.Level.LANDLOCK
     """The weakest isolation that will do: `namespaces`, `landlock`, or `unsafe` (resource limits alone). The best that

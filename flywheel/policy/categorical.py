@@ -23,12 +23,21 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     `uniforms` has shape [rows], float64, from [0, 1). A token of probability zero (a logit of minus infinity) is never
     drawn. Sums are kept in float64, so rounding moves a probability by less than float32 itself does.
     """
+    return _search(_weights(logits), uniforms)
+
+
+def _weights(logits: torch.Tensor) -> torch.Tensor:
+    """The probabilities, filled up with zeros to whole blocks; shape [rows, blocks x BLOCK]."""
     import torch
 
-    rows, vocabulary = logits.shape
     weights = torch.softmax(logits, dim=-1, dtype=torch.float32)
-    if vocabulary % BLOCK:
-        weights = torch.nn.functional.pad(weights, (0, BLOCK - vocabulary % BLOCK))
+    return torch.nn.functional.pad(weights, (0, -logits.shape[1] % BLOCK)) if logits.shape[1] % BLOCK else weights
+
+
+def _search(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    rows = weights.shape[0]
     blocks = weights.view(rows, -1, BLOCK)
     before = blocks.sum(dim=-1).double().cumsum(dim=-1)
     wanted = uniforms.unsqueeze(1) * before[:, -1:]
@@ -47,15 +56,18 @@ def _first_above(cumulative: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor
     return torch.searchsorted(cumulative, torch.minimum(wanted, below_all), right=True)
 
 
-def install(worker: Any) -> bool:
+def install(worker: Any, drawn: dict[str, list[float]]) -> bool:
     """Have a vLLM CPU worker draw with `draw`; False where its settings ask for what only vLLM's own way gives.
 
-    Requests with a seed of their own get their number from their own generator, as in vLLM.
+    Requests with a seed of their own get their number from their own generator, as in vLLM. The log-probability
+    (nats) of every token drawn is appended to `drawn` under the id that its request was added with. It is looked up
+    among weights that are there anyway; vLLM's own log-probabilities pass over the vocabulary thrice more.
     """
     import torch
     from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 
-    sampler = worker.model_runner.sampler.topk_topp_sampler
+    runner = worker.model_runner
+    sampler = runner.sampler.topk_topp_sampler
     if sampler.logprobs_mode not in ("raw_logprobs", "raw_logits") or sampler.use_fp64_gumbel:
         return False
 
@@ -65,7 +77,20 @@ def install(worker: Any) -> bool:
         uniforms = torch.rand(logits.shape[0], dtype=torch.float64)
         for row, generator in generators.items():
             uniforms[row] = torch.rand(1, dtype=torch.float64, generator=generator)
-        return draw(apply_top_k_top_p(logits, k, p), uniforms), None
+        weights = _weights(apply_top_k_top_p(logits, k, p))
+        tokens = _search(weights, uniforms)
+        _record(runner, weights.gather(1, tokens.unsqueeze(1)).squeeze(1).log().tolist(), drawn)
+        return tokens, None
 
     sampler.forward = forward
     return True
+
+
+def _record(runner: Any, logprobs: list[float], drawn: dict[str, list[float]]) -> None:
+    """Keep what was drawn for each request of a step, but for those whose prompt is not read to its end yet."""
+    requests = runner.input_batch.req_ids
+    if len(requests) != len(logprobs):
+        return  # a step in which a row is no request of its own; the completions then count too few and give none
+    for name, logprob, discarded in zip(requests, logprobs, runner.discard_request_mask.np.tolist(), strict=False):
+        if not discarded:
+            drawn.setdefault(name.partition("-")[0], []).append(logprob)  # vLLM makes ids its own by a suffix

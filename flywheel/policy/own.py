@@ -70,11 +70,15 @@ def model_folder(model: str, *, dtype: str = "bfloat16") -> Path:
 
 
 def model_identity(model: str, *, dtype: str = "bfloat16") -> str:
-    """The digest of a model's files: what a verdict depends on that the model made. Raises ModelError.
+    """The digest of a model's files: what a verdict depends on that the model made. Raises ModelError."""
+    return folder_identity(model_folder(model, dtype=dtype))
+
+
+def folder_identity(folder: Path) -> str:
+    """The digest of a model folder's files. Raises ModelError if it is not there.
 
     Files are read again only when the size or time of one has changed: keys ask for this many times a round.
     """
-    folder = model_folder(model, dtype=dtype)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
     if stamp not in _digests:

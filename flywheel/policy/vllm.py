@@ -148,8 +148,9 @@ class VllmEngine:
         # The usage context of vLLM's own LLM class: it decides how many tokens a step takes.
         with _own_scratch(self._cpu and settings.tensor_parallel == 1 and arguments["enforce_eager"]):
             self._engine = LLMEngine.from_engine_args(parsed, usage_context=UsageContext.LLM_CLASS)
+        self._drawn: dict[str, list[float]] = {}
         if self._cpu and settings.tensor_parallel == 1:
-            self._engine.collective_rpc(categorical.install)
+            self._engine.collective_rpc(categorical.install, args=(self._drawn,))
         self.sequences: int = self._engine.vllm_config.scheduler_config.max_num_seqs
         self._longest: int = self._engine.model_config.max_model_len
         self._open: dict[str, tuple[Request, int]] = {}
@@ -161,6 +162,7 @@ class VllmEngine:
         if not self._open:
             # What an earlier call left in the cache would change how prompts are cut into steps, and so the last bits.
             self._engine.reset_prefix_cache()
+            self._drawn.clear()
         for request in requests:
             ids = prompt_ids(self._tokenizer, request.messages)
             for index in request.indices:
@@ -195,13 +197,22 @@ class VllmEngine:
         for output in self._engine.step() if self._open else []:
             if output.finished:
                 request, index = self._open.pop(output.request_id)
-                finished.append(self._completion(request, index, output.outputs[0]))
+                logprob = self._logprob(request, output.request_id, len(output.outputs[0].token_ids))
+                finished.append(self._completion(request, index, output.outputs[0], logprob))
         return finished
 
-    def _completion(self, request: Request, index: int, output: Any) -> Completion:
+    def _logprob(self, request: Request, name: str, tokens: int) -> float | None:
+        """The mean log-probability of a completion's tokens, as drawn: after temperature and nucleus. None where it was
+        not kept: on a GPU, across processes, and for the likeliest token, which is not drawn."""
+        drawn = self._drawn.pop(name, [])[:tokens]
+        if not tokens or len(drawn) < tokens or request.temperature == 0:
+            return None
+        return sum(drawn) / tokens
+
+    def _completion(self, request: Request, index: int, output: Any, logprob: float | None) -> Completion:
         text = output.text if request.stop else self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
         reason = output.finish_reason if output.finish_reason in ("stop", "length") else "error"
-        return Completion(request.id, index, text, reason, len(output.token_ids))
+        return Completion(request.id, index, text, reason, len(output.token_ids), logprob)
 
     def busy(self) -> bool:
         """Whether there is anything left to do."""

@@ -5,11 +5,12 @@ settings into it, and `Recipe` validates the result. Fields marked as knobs (bat
 memory) cannot change a row of the result and are in no stage's key.
 """
 
-from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifySection
+from flywheel.recipe.data import DataSection, FilterSection, FitOptions, MixSection, VerifySection
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.load import (
     apply_overrides,
     deep_merge,
+    differences,
     differing_fields,
     load_recipe,
     parse_value,
@@ -26,16 +27,27 @@ from flywheel.recipe.policy import (
     VllmOptions,
 )
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
-from flywheel.recipe.sampling import SamplingSection
+from flywheel.recipe.sampling import (
+    BudgetSection,
+    FewShotSection,
+    HintsSection,
+    SamplerSection,
+    SamplingSection,
+    SweepSection,
+)
 from flywheel.recipe.section import Section
 from flywheel.recipe.train import LoraOptions, TrainSection
 from flywheel.recipe.whole import Recipe
 
 __all__ = [
+    "BudgetSection",
     "DataSection",
     "EvaluateSection",
+    "FewShotSection",
     "FilterSection",
+    "FitOptions",
     "GateSection",
+    "HintsSection",
     "LoraOptions",
     "MixSection",
     "ModelSection",
@@ -45,9 +57,11 @@ __all__ = [
     "ProblemSource",
     "ProblemsSection",
     "Recipe",
+    "SamplerSection",
     "SamplingSection",
     "Section",
     "StopSection",
+    "SweepSection",
     "ToyOptions",
     "TrainSection",
     "TransformersOptions",
@@ -55,6 +69,7 @@ __all__ = [
     "VllmOptions",
     "apply_overrides",
     "deep_merge",
+    "differences",
     "differing_fields",
     "load_recipe",
     "parse_value",

@@ -26,9 +26,39 @@ class VerifySection(Section):
     """A round with more verifier errors than this stops: the verifier or the references are broken."""
 
 
-class FilterSection(Section):
-    """Which right answers become examples."""
+class FitOptions(Section):
+    """How well a completion fits the model to be trained: its instruction-following difficulty (IFD), the perplexity of
+    the completion behind its prompt over its perplexity behind an empty one (Li et al. 2024, arXiv:2402.10110)."""
 
+    high: Annotated[float, Field(gt=0.0)] = 1.0
+    """Drop a completion above this. At 1 the prompt makes it no likelier: the model cannot see why one follows from the
+    other."""
+    low: Annotated[float, Field(ge=0.0)] = 0.0
+    """Drop a completion below this: there is little left to learn."""
+    keep: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Of what remains, the share that is kept, most difficult first."""
+    origins: list[Literal["policy", "hinted", "teacher", "older_generation"]] = Field(default_factory=list)
+    """Which completions are asked about; an empty list means all. The others pass."""
+    batch_tokens: Count = knob(8192)
+    """Tokens in one forward pass, padding included."""
+
+    @model_validator(mode="after")
+    def _order(self) -> FitOptions:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low:g} and high {self.high:g}; low must be the smaller one")
+        return self
+
+
+class FilterSection(Section):
+    """Which samples become examples."""
+
+    by: Literal["verdict", "none", "random"] = "verdict"
+    """`verdict` keeps right answers. The others are controls with the same number of examples: `none` does not ask
+    whether a sample is right but holds to all other rules, `random` holds to no rule at all. Verdicts are recorded and
+    metrics rest on them either way."""
+    rows: list[Count] = Field(default_factory=list)
+    """For the controls: examples of round 0, 1, …; the last one holds for all further rounds. An empty list means as
+    many as `by = "verdict"` would take from the same samples."""
     cap: Count = 4
     """Examples a problem and round, at most."""
     dedup: Literal["path", "text", "none"] = "path"
@@ -41,8 +71,23 @@ class FilterSection(Section):
     threshold."""
     drop_always_right: bool = False
     """Leave out problems whose samples were all correct: nothing is learnt from them."""
+    contamination: bool = True
+    """Refuse examples that carry the text of a held-out or out-of-distribution problem: one of its 13-grams, or
+    `contamination_share` of its 8-grams. What `problems.template_share` calls a template does not count."""
+    contamination_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
+    """How much of a problem's 8-grams an example must have to count as carrying it."""
     max_tokens: Count | None = None
     """Leave out longer completions; None keeps any that ended by itself."""
+    hinted_share: Share = 0.25
+    """Share of the examples that may come from hinted samples, at most; 1 sets no limit."""
+    hinted_markers: Share = 0.5
+    """Drop a hinted sample whose epistemic markers a 1,000 tokens are under this share of the mean of its problem's
+    unguided samples; 0 asks for nothing."""
+    difficulty: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """Weigh an example by (1 - pass rate of its problem) to this power in the loss; 0 weighs all alike. Within a
+    training set the weights are scaled to a mean of 1."""
+    fit: FitOptions | None = None
+    """Ask the model to be trained how well each example fits it, and drop those that do not."""
 
 
 class DataSection(Section):
@@ -52,6 +97,8 @@ class DataSection(Section):
     """`replace` trains on this round's, `accumulate` on all so far, `window` on the last `window` rounds."""
     window: Count = 2
     """For `keep = "window"`: how many rounds, this one included."""
+    rejected: Literal["leave_out", "keep"] = "leave_out"
+    """Whether later rounds train on the examples of a round whose candidate was rejected."""
 
 
 class MixSection(Section):
@@ -61,9 +108,17 @@ class MixSection(Section):
     """Share of the training set that is the problems' own human solutions."""
     base: Share = 0.0
     """Share that is right answers the base model gave, from round 0."""
+    floor: Share = 0.0
+    """Least share of human and base rows together. With too few at hand they are repeated; where `repeats` does not
+    allow enough of that, the round refuses to train."""
+    repeats: Count = 4
+    """How often a human or base row may stand in a training set, for `floor`. Up to four passes over the same rows are
+    worth nearly as much as new ones (Muennighoff et al. 2023, arXiv:2305.16264)."""
 
     @model_validator(mode="after")
     def _room(self) -> MixSection:
+        if self.floor > self.human + self.base:
+            raise ValueError(f"floor is {self.floor:g} but human + base only {self.human + self.base:g}; raise these")
         if self.human + self.base >= 1.0:
             share = self.human + self.base
             raise ValueError(f"human + base is {share:g}; leave room for the policy's own rows (under 1)")

@@ -30,8 +30,11 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     return validate(apply_overrides(read_recipe(name_or_path), overrides), where=str(name_or_path))
 
 
-def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
-    """The raw content of a recipe file, before overrides and validation."""
+def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The raw content of a recipe file, before overrides and validation.
+
+    A file with `extends = "NAME"`, another recipe's name or path, is laid over that one.
+    """
     known = shipped_recipes()
     path = known.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
@@ -39,9 +42,15 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RecipeError(f"no recipe {str(name_or_path)!r}: it is neither a file nor one of {', '.join(known)}.{hint}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    below = raw.pop("extends", None)
+    if below is None:
+        return raw
+    if not isinstance(below, str) or below in extending:
+        raise RecipeError(f"{path}: extends = {below!r} is no other recipe's name or path")
+    return deep_merge(read_recipe(below, extending=(*extending, below)), raw)
 
 
 def validate(raw: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
@@ -121,13 +130,18 @@ def deep_merge(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of the fields in which two recipes' contents differ, with both values."""
-    found: list[str] = []
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The fields in which two recipes' contents differ: dotted name, value in `a`, value in `b`."""
+    found: list[tuple[str, Any, Any]] = []
     for name in sorted(set(a) | set(b)):
         left, right, place = a.get(name), b.get(name), f"{prefix}{name}"
         if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differing_fields(left, right, f"{place}.")
+            found += differences(left, right, f"{place}.")
         elif left != right:
-            found.append(f"{place} ({left!r} → {right!r})")
+            found.append((place, left, right))
     return found
+
+
+def differing_fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The dotted names of the fields in which two recipes' contents differ, with both values."""
+    return [f"{place} ({left!r} → {right!r})" for place, left, right in differences(a, b)]

@@ -62,6 +62,7 @@ class TrainSection(Section):
     fsdp: bool = knob(False)
     """Shard weights, gradients and optimiser over the processes (the shipped FSDP configuration)."""
     report_to: list[str] = knob([])
-    """Trackers passed to the trainer: tensorboard, wandb, mlflow."""
+    """Trackers passed to the trainer: tensorboard, wandb, mlflow. They write below the run's `logs`: see them all with
+    `tensorboard --logdir RUN/logs/tensorboard`."""
     min_examples: Count = 1
     """With fewer examples a round ends with "nothing to train on"."""

@@ -10,7 +10,7 @@ from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifyS
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.policy import ModelSection, PolicySection
 from flywheel.recipe.problems import OodSet, ProblemsSection
-from flywheel.recipe.sampling import SamplingSection
+from flywheel.recipe.sampling import HintsSection, SamplingSection
 from flywheel.recipe.section import Section
 from flywheel.recipe.train import TrainSection
 
@@ -34,6 +34,8 @@ class Recipe(Section):
     """What samples."""
     sampling: SamplingSection = SamplingSection()
     """How it samples."""
+    hints: HintsSection = HintsSection()
+    """Hints for problems that nothing right came of."""
     verify: VerifySection = VerifySection()
     """What judges."""
     filter: FilterSection = FilterSection()
@@ -59,10 +61,17 @@ class Recipe(Section):
                 f"policy.name = {self.policy.name!r} with train.backend = {self.train.backend!r}: "
                 "the toy policy and the toy trainer only work together"
             )
+        if self.filter.fit is not None and self.train.backend == "toy":
+            raise ValueError("filter.fit with train.backend = 'toy': the toy has no likelihoods to ask; leave fit out")
         if self.policy.name == "openai" and self.policy.openai.reload_command is None:
             raise ValueError(
                 "policy.name = 'openai' without policy.openai.reload_command: the endpoints serve one fixed model, "
                 "so no trained generation could be sampled; give the command that makes them serve {model}"
+            )
+        if self.gate.delete_rejected and self.train.start_from == "previous" and not self.gate.adjust:
+            raise ValueError(
+                "gate.delete_rejected with train.start_from = 'previous' and gate.adjust = false: a round could start "
+                "from weights that are gone; leave gate.adjust on (it goes back to the champion), or keep them"
             )
         labels = [s.label for s in self.ood]
         if len(set(labels)) < len(labels):

@@ -8,15 +8,21 @@ stage's result follows from.
 from __future__ import annotations
 
 from flywheel.stages import work
+from flywheel.stages.decide import gating
 from flywheel.stages.keys import (
+    adjusted_sections,
     evaluate_inputs,
-    evaluation_of,
+    filter_inputs,
     finale_files,
     key_of,
-    previous_gate,
+    plan_inputs,
+    plan_settings,
     round_index,
+    sample_inputs,
     sampling_settings,
     sections,
+    sweep_inputs,
+    sweep_settings,
     train_inputs,
     verifiers,
 )
@@ -26,13 +32,15 @@ CHECK = Stage(
     "check", 1, lambda _: ("contract.json",), sections("model"),
     lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, work.check_stage,
 )  # fmt: skip
+SWEEP = Stage(
+    "sweep", 1, lambda _: ("sweep_samples.parquet", "sweep_verdicts.parquet", "sweep.json"), sweep_settings,
+    sweep_inputs, work.sweep_stage,
+)  # fmt: skip
 PLAN = Stage(
-    "plan", 1, lambda _: ("plan.json",), sections("sampling"),
-    lambda s: {"problems": s.run.facts["problems"]["sha256"], "before": previous_gate(s)}, work.plan_stage,
+    "plan", 1, lambda _: ("plan.json",), plan_settings, plan_inputs, work.plan_stage,
 )  # fmt: skip
 SAMPLE = Stage(
-    "sample", 1, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"),
-    lambda s: {"plan": key_of(s, "plan"), "model": s.run.model_digest(s.run.policy_generation(round_index(s)))},
+    "sample", 2, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"), sample_inputs,
     work.sample_stage,
 )  # fmt: skip
 VERIFY = Stage(
@@ -40,27 +48,27 @@ VERIFY = Stage(
     lambda s: {"samples": key_of(s, "sample"), "verifiers": verifiers(s)}, work.verify_stage,
 )  # fmt: skip
 FILTER = Stage(
-    "filter", 1, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
-    lambda s: {"verdicts": key_of(s, "verify")}, work.filter_stage,
+    "filter", 2, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
+    filter_inputs, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
-    "train", 1, lambda _: ("training_set.parquet", "model"), sections("data", "mix", "train"), train_inputs,
+    "train", 1, lambda _: ("training_set.parquet", "model"), adjusted_sections("data", "mix", "train"), train_inputs,
     work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
-    "evaluate", 1, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
+    "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
     evaluate_inputs, work.evaluate_stage,
 )  # fmt: skip
 GATE = Stage(
-    "gate", 1, lambda _: ("gate.json",), sections("gate", "evaluate"),
+    "gate", 2, lambda _: ("gate.json",), sections("gate", "evaluate"),
     lambda s: {
         "candidate": key_of(s, "evaluate"),
-        "champion": key_of(evaluation_of(s.run, s.run.policy_generation(round_index(s))), "evaluate"),
+        "champion": key_of(s.run.evaluation_of(s.run.policy_generation(round_index(s))), "evaluate"),
         "base": key_of(s.run.baseline(), "evaluate"),
-    }, work.gate_stage,
+    }, gating(EVALUATE),
 )  # fmt: skip
 FINALE = Stage(
-    "finale", 1, finale_files, sampling_settings,
+    "finale", 2, finale_files, sampling_settings,
     lambda s: {
         "problems": s.run.facts["problems"]["sha256"],
         "champion": s.run.model_digest(s.run.champion()),
@@ -68,8 +76,8 @@ FINALE = Stage(
     }, work.finale_stage,
 )  # fmt: skip
 
-ROUND: tuple[Stage, ...] = (PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
-"""The stages of a round, in order."""
+ROUND: tuple[Stage, ...] = (SWEEP, PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
+"""The stages of a round, in order; SWEEP only where the recipe asks for it."""
 STAGES: dict[str, Stage] = {s.name: s for s in (CHECK, *ROUND, FINALE)}
 """All stages by name."""
 
@@ -83,6 +91,7 @@ __all__ = [
     "ROUND",
     "SAMPLE",
     "STAGES",
+    "SWEEP",
     "TRAIN",
     "VERIFY",
     "Stage",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from flywheel import samplers, store
+from flywheel.fingerprint import file_digest
 from flywheel.mix import rounds_kept
-from flywheel.run import Run, Scope
+from flywheel.plan import Plan
+from flywheel.run import Scope
 from flywheel.types import Generation
 
 
@@ -15,11 +19,6 @@ def round_index(scope: Scope) -> int:
     if scope.round is None:
         raise ValueError(f"{scope.label} is not a round")
     return scope.round
-
-
-def evaluation_of(run: Run, generation: Generation) -> Scope:
-    """The scope in which a generation is evaluated."""
-    return run.baseline() if generation.index == 0 else run.round(generation.index - 1)
 
 
 def key_of(scope: Scope, stage: str) -> str | None:
@@ -44,30 +43,132 @@ def sections(*names: str) -> Callable[[Scope], dict[str, Any]]:
     return settings
 
 
+def adjusted_sections(*names: str) -> Callable[[Scope], dict[str, Any]]:
+    """As `sections`, with what the round's plan changed after a rejection."""
+
+    def settings(scope: Scope) -> dict[str, Any]:
+        recipe = scope.recipe
+        return {name: getattr(recipe, name).key() for name in names}
+
+    return settings
+
+
+def rounds_to_learn(scope: Scope) -> list[int]:
+    """The rounds whose examples a round reads: those that `data.keep` names, and round 0 where `mix.base` asks for it.
+
+    Rounds whose candidate was rejected are left out, unless `data.rejected` keeps them.
+    """
+    run, index, recipe = scope.run, round_index(scope), scope.recipe
+    rejected = {r.index for r in run.history() if r.accepted is False and r.index < index}
+    left_out = rejected if recipe.data.rejected == "leave_out" else set()
+    return sorted({*rounds_kept(recipe, index), *([0] if recipe.mix.base else [])} - left_out)
+
+
 def previous_gate(scope: Scope) -> str | None:
     """What stood before a round: the last gate's key, or that of the base's evaluation."""
     index = round_index(scope)
     return key_of(scope.run.round(index - 1), "gate") if index else key_of(scope.run.baseline(), "evaluate")
 
 
+def filter_inputs(scope: Scope) -> dict[str, Any]:
+    """The verdicts, and the model to be trained where examples must fit it."""
+    run = scope.run
+    student = run.starting_generation(round_index(scope)) if run.recipe.filter.fit else None
+    asked = {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
+    return {"verdicts": key_of(scope, "verify"), **asked}
+
+
+def plan_settings(scope: Scope) -> dict[str, Any]:
+    """What a plan follows from: sampling and hints, and the filter's cap where it says how much is enough."""
+    settings = sections("sampling", "hints")(scope)
+    sampling = scope.run.recipe.sampling
+    if sampling.budget.mode == "adaptive" and sampling.budget.enough is None:
+        settings["filter"] = {"cap": scope.run.recipe.filter.cap}
+    return settings
+
+
+def plan_inputs(scope: Scope) -> dict[str, Any]:
+    """The problems, what stood before the round, its sweep, and the files that reword prompts."""
+    sampling = scope.run.recipe.sampling
+    inputs: dict[str, Any] = {"problems": scope.run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    if sampling.sweep.temperatures:
+        inputs["sweep"] = key_of(scope, "sweep")
+    for name, path in (("paraphrases", sampling.paraphrases), ("few_shot", sampling.few_shot.path)):
+        if path:
+            inputs[name] = file_digest(Path(path))
+    return inputs
+
+
+def sample_inputs(scope: Scope) -> dict[str, Any]:
+    """The plan and the weights that answer; the verifiers too, where what is asked next depends on them."""
+    run = scope.run
+    plan = Plan.from_json(store.read_json(scope.folder / "plan.json"))
+    inputs: dict[str, Any] = {
+        "plan": key_of(scope, "plan"),
+        "model": run.model_digest(run.policy_generation(round_index(scope))),
+    }
+    others = [
+        samplers.identity(run.recipe, run.recipe.sampling.extra[source.extra])
+        if source.extra >= 0
+        else run.model_digest(run.generation(source.generation))
+        for source in plan.sources[1:]
+    ]
+    if others:
+        inputs["others"] = others
+    if plan.decided_by_verdicts:
+        inputs["verifiers"] = verifiers(scope)
+    return inputs
+
+
+def sweep_settings(scope: Scope) -> dict[str, Any]:
+    """How temperatures are tried, and what counts as a right and distinct completion."""
+    recipe = scope.run.recipe
+    names = ("sweep", "top_p", "top_k", "max_tokens", "stop")
+    asked = {name: value for name, value in recipe.sampling.key().items() if name in names}
+    kept = {name: value for name, value in recipe.filter.key().items() if name in ("cap", "min_score")}
+    return {**sections("model", "policy")(scope), "sampling": asked, "filter": kept}
+
+
+def sweep_inputs(scope: Scope) -> dict[str, Any]:
+    """The problems, what stood before the round, the weights and the verifiers."""
+    run = scope.run
+    return {
+        "problems": run.facts["problems"]["sha256"],
+        "before": previous_gate(scope),
+        "model": run.model_digest(run.policy_generation(round_index(scope))),
+        "verifiers": verifiers(scope),
+    }
+
+
 def train_inputs(scope: Scope) -> dict[str, Any]:
     """The examples a round trains on, and the weights it starts from."""
     run, index = scope.run, round_index(scope)
-    rounds = {*rounds_kept(run.recipe, index), *([0] if run.recipe.mix.base else [])}
     return {
-        "examples": {str(i): key_of(run.round(i), "filter") for i in sorted(rounds)},
+        "examples": {str(i): key_of(run.round(i), "filter") for i in rounds_to_learn(scope)},
         "start": run.model_digest(run.starting_generation(index)),
     }
 
 
 def evaluate_inputs(scope: Scope) -> dict[str, Any]:
-    """What an evaluation rests on: problems, weights, verifiers."""
+    """What an evaluation rests on: problems, weights, verifiers; a candidate's also on its round and on its rivals."""
     run = scope.run
-    return {
+    inputs = {
         "problems": run.facts["problems"]["sha256"],
-        "model": run.model_digest(run.generation(scope.generation)),
+        "model": run.model_digest(scope.model(scope.generation)),
         "verifiers": verifiers(scope),
     }
+    if scope.round is not None:
+        compared = {name: key_of(run.evaluation_of(g), "evaluate") for name, g in compared_with(scope).items()}
+        inputs |= {"round": key_of(scope.whole, "filter"), "compared": compared}
+    return inputs
+
+
+def compared_with(scope: Scope) -> dict[str, Generation]:
+    """A candidate's rivals: the base, the champion that it wants to replace, the generation evaluated before it."""
+    run, index = scope.run, round_index(scope)
+    lineage = [g for g in run.generations() if g.index <= index]
+    previous = [g for g in lineage if key_of(run.evaluation_of(g), "evaluate")][-1]
+    return {"base": lineage[0], "champion": run.policy_generation(index), "previous": previous}
 
 
 def sampling_settings(scope: Scope) -> dict[str, Any]:
@@ -75,6 +176,17 @@ def sampling_settings(scope: Scope) -> dict[str, Any]:
     settings = sections("model", "policy", "evaluate")(scope)
     sampling = scope.run.recipe.sampling
     return {**settings, "sampling": {"max_tokens": sampling.max_tokens, "stop": sampling.stop}}
+
+
+def held_out_keys(scope: Scope, plan: Plan) -> tuple[str, str]:
+    """The keys of a generation's held-out samples and of their verdicts.
+
+    They do not name the champion: a generation's test samples stay valid when another becomes it.
+    """
+    run = scope.run
+    model = run.model_digest(scope.model(plan.generation))
+    samples = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
+    return samples, store.stage_key({"samples": samples, "verifiers": verifiers(scope)})
 
 
 def finale_files(scope: Scope) -> tuple[str, ...]:

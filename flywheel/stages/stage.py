@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flywheel import store
+from flywheel.card import write_card
 from flywheel.errors import RunError
 from flywheel.recipe import differing_fields
+from flywheel.retention import delete_unneeded_weights
 from flywheel.run import Scope
 
 
@@ -88,7 +90,10 @@ def _tell(stage: Stage, scope: Scope, state: str, info: dict[str, Any]) -> None:
     run.reporter.stage(stage.name, scope.round, state, info)
     if stage.name == "gate" or (stage.name == "evaluate" and scope.phase == "base"):
         run.save_generations()
+        delete_unneeded_weights(run)
         for row in run.generation_rows():
             # A run that goes on never comes back to the rounds it has decided: their rows follow the base's.
             if row["generation"] == scope.generation or (scope.phase == "base" and row["status"] != "candidate"):
                 run.reporter.row(row)
+    if stage.name in ("gate", "finale"):
+        write_card(run)

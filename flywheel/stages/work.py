@@ -3,43 +3,95 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from flywheel import store
 from flywheel.collect import collect, judge
+from flywheel.demands import examples_of
 from flywheel.diversity import distinct_paths
-from flywheel.evaluate import Counts, count, ladder, measure, paired_difference
+from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
-from flywheel.gate import decide
-from flywheel.mix import rounds_kept, training_set
+from flywheel.fit import fit_scores
+from flywheel.measures.contamination import HeldOut
+from flywheel.measures.passk import Counts, count, paired_differences
+from flywheel.mix import check_mix, training_set
 from flywheel.models import model_digest
-from flywheel.plan import Plan, conversation, plan_evaluation, plan_round
-from flywheel.run import Scope
-from flywheel.stages.keys import evaluation_of, round_index, verifiers
+from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
+from flywheel.prompt_files import read_paraphrases
+from flywheel.run import Run, Scope
+from flywheel.stages.keys import held_out_keys, round_index, rounds_to_learn, verifiers
+from flywheel.stages.metrics import held_out_metrics
+from flywheel.standing import standing
+from flywheel.sweep import balance_table
 from flywheel.train import check, train
-from flywheel.types import Dropped, Example, Outcome, Sample, Split, Verdict
+from flywheel.types import Dropped, Example, Origin, Outcome, Sample, Split, Verdict
+from flywheel.waves import saving
 
 
 def check_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The training text of the first problem against its sampling text."""
     run = scope.run
+    check_mix(run.recipe.mix, run.split(Split.TRAIN))
     example = next((p for p in run.split(Split.TRAIN)), None)
     report = check(run, conversation(example, run.recipe.model.system) if example else [])
     store.write_json(scope.folder / "contract.json", report)
     return report
 
 
-def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """What the round asks, how often, how hot."""
+def sweep_stage(scope: Scope, key: str) -> dict[str, Any]:
+    """Which temperature balances right and varied answers best, tried on a few problems."""
     run, index = scope.run, round_index(scope)
-    plan = plan_round(run.recipe, index, run.policy_generation(index).index, run.split(Split.TRAIN))
+    section, kept = run.recipe.sampling.sweep, run.recipe.filter
+    problems = run.split(Split(section.split))
+    plan = plan_sweep(run.recipe, index, run.policy_generation(index).index, problems)
+    samples, verdicts = _collect_and_judge(scope, plan, "sweep")
+    kinds = run.path_kinds(problems)
+    table = balance_table(samples, verdicts, wanted=section.wanted or kept.cap, min_score=kept.min_score, kinds=kinds)
+    store.write_json(scope.folder / "sweep.json", table)
+    balance = {f"{row['temperature']:g}": row["balance"] for row in table}
+    return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "balance": balance}
+
+
+def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
+    """What the round asks, how often, how hot, in which words, and of whom."""
+    run, index = scope.run, round_index(scope)
+    sampling, problems = run.recipe.sampling, run.split(Split.TRAIN)
+    plan = plan_round(
+        run.recipe,
+        index,
+        run.policy_generation(index).index,
+        problems,
+        lineage=[g.index for g in run.generations() if g.index <= index and g.status in ("base", "accepted")],
+        standing=standing(_judged_rounds(scope)) if sampling.budget.mode == "adaptive" or run.recipe.hints.k else {},
+        sweep=store.read_json(scope.folder / "sweep.json") if sampling.sweep.temperatures else (),
+        paraphrases=read_paraphrases(sampling.paraphrases, problems) if sampling.paraphrases else {},
+        examples=examples_of(run.recipe, problems) if sampling.few_shot.count else (),
+        rejected=run.rejected_before(index),
+    )
     store.write_json(scope.folder / "plan.json", plan.as_json())
-    return {"problems": len(plan.problems), "samples": len(plan.problems) * plan.k, "generation": plan.generation}
+    for change in plan.changes:
+        run.reporter.message(f"{scope.label} · {change['what']}: {change['from']} → {change['to']} ({change['why']})")
+    return {
+        "problems": len(plan.problems),
+        "samples": len(plan.problems) * plan.k,
+        "generation": plan.generation,
+        "changes": plan.changes,
+    }
+
+
+def _judged_rounds(scope: Scope) -> Iterator[tuple[list[Sample], dict[str, Verdict]]]:
+    """Samples and verdicts of the rounds before this one, oldest first."""
+    for index in range(round_index(scope)):
+        folder = scope.run.round(index).folder
+        verdicts = store.read_rows(folder / "verdicts.parquet", Verdict)
+        yield store.read_rows(folder / "samples.parquet", Sample), {v.sample_id: v for v in verdicts}
 
 
 def _read_plan(scope: Scope) -> Plan:
-    return Plan(**store.read_json(scope.folder / "plan.json"))
+    return Plan.from_json(store.read_json(scope.folder / "plan.json"))
 
 
 def sample_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -48,7 +100,13 @@ def sample_stage(scope: Scope, key: str) -> dict[str, Any]:
     # VERIFY's key cannot be known before this stage's own is; both follow from the same ingredients.
     verdict_key = store.stage_key({"samples": key, "verifiers": verifiers(scope)})
     samples = collect(scope, plan, files=("samples", "verdicts"), key=key, verdict_key=verdict_key)
-    return {"samples": len(samples), "tokens": sum(s.tokens for s in samples)}
+    others = Counter(s.origin for s in samples if s.origin != Origin.POLICY)
+    return {
+        "samples": len(samples),
+        "tokens": sum(s.tokens for s in samples),
+        **saving(plan, samples),
+        **dict(sorted(others.items())),
+    }
 
 
 def verify_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -66,25 +124,55 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     run = scope.run
     samples = store.read_rows(scope.folder / "samples.parquet", Sample)
     verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
+    asked = {s.problem_id for s in samples}
+    kinds = run.path_kinds(p for p in run.problems if p.id in asked)
+    held_out = None
+    if run.recipe.filter.contamination:
+        held_out = HeldOut(
+            run.problems,
+            share=run.recipe.filter.contamination_share,
+            template_share=run.recipe.problems.template_share,
+        )
+    fit, score = run.recipe.filter.fit, None
+    if fit is not None:
+        score = partial(fit_scores, scope, student=run.starting_generation(round_index(scope)), options=fit)
     examples, dropped = filter_samples(
-        samples, verdicts, run.problem_by_id, run.recipe.filter, system=run.recipe.model.system
+        samples,
+        verdicts,
+        run.problem_by_id,
+        run.recipe.filter,
+        system=run.recipe.model.system,
+        seed=run.recipe.seed,
+        kinds=kinds,
+        held_out=held_out,
+        score=score,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
     return {
         "examples": len(examples),
         "problems": len({e.problem_id for e in examples}),
-        "distinct_paths": distinct_paths(samples, verdicts),
+        "distinct_paths": distinct_paths(samples, verdicts, kinds),
         "dropped": dict(sorted(Counter(d.reason for d in dropped).items())),
+        "contamination": held_out and _contamination(run, held_out, samples, dropped),
     }
+
+
+def _contamination(
+    run: Run, held_out: HeldOut, samples: Sequence[Sample], dropped: Sequence[Dropped]
+) -> dict[str, Any]:
+    """How many examples were refused for what they carry, and of which sets."""
+    refused = {d.sample_id for d in dropped if d.reason == "contaminated"}
+    found = [held_out.carried(run.problem_by_id[s.problem_id], s.completion) for s in samples if s.id in refused]
+    return {"refused": len(refused), "by": dict(sorted(Counter(str(name) for name in found).items()))}
 
 
 def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The candidate's weights from the training set."""
     run, index = scope.run, round_index(scope)
-    wanted = {*rounds_kept(run.recipe, index), *([0] if run.recipe.mix.base else [])}
-    by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in sorted(wanted)}
-    rows = training_set(run.recipe, index, by_round, run.split(Split.TRAIN))
+    by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in rounds_to_learn(scope)}
+    problems = run.split(Split.TRAIN)
+    rows = training_set(scope.recipe, index, by_round, problems, kinds=run.path_kinds(problems))
     store.write_rows(scope.folder / "training_set.parquet", Example, rows)
     start = run.starting_generation(index)
     run.release_policy()
@@ -101,29 +189,19 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def evaluate_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Base or candidate on dev and OOD problems."""
+    """Base or candidate on dev and OOD problems, and what the round's own samples were like."""
     run = scope.run
     problems = run.split(Split.DEV, with_ood=True)
     plan = plan_evaluation(run.recipe, "dev", scope.generation, problems)
     samples, verdicts = _collect_and_judge(scope, plan, "dev")
-    metrics: dict[str, Any] = {"dev": {}, "ood": {}}
-    for name in ["dev", *[s.label for s in run.recipe.ood]]:
-        rows = [s for s in samples if (run.problem_by_id[s.problem_id].ood or "dev") == name]
-        measured = measure(rows, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
-        if name == "dev":
-            metrics["dev"] = measured
-        else:
-            metrics["ood"][name] = measured
+    metrics = held_out_metrics(scope, samples, verdicts)
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "pass_at": metrics["dev"]["pass_at"]}
 
 
 def _collect_and_judge(scope: Scope, plan: Plan, name: str) -> tuple[list[Sample], dict[str, Verdict]]:
-    run, files = scope.run, (f"{name}_samples", f"{name}_verdicts")
-    model = run.model_digest(run.generation(plan.generation))
-    # Test samples of a generation stay valid when another becomes the champion; so does their key.
-    sample_key = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
-    verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
+    files = (f"{name}_samples", f"{name}_verdicts")
+    sample_key, verdict_key = held_out_keys(scope, plan)
     samples = collect(scope, plan, files=files, key=sample_key, verdict_key=verdict_key)
     return samples, judge(scope, samples, file=files[1], key=verdict_key)
 
@@ -139,33 +217,15 @@ def finale_stage(scope: Scope, key: str) -> dict[str, Any]:
     for index in dict.fromkeys([champion.index, 0]):
         plan = plan_evaluation(run.recipe, "test", index, problems)
         samples, verdicts = _collect_and_judge(scope, plan, f"generation_{index:03d}")
-        measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed)
+        measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed, kinds=run.path_kinds(problems))
         counts[index] = count(samples, verdicts)
         tokens += measured["tokens"]
         if index == 0:
             metrics["test"]["base"] = measured
         if index == champion.index:
             metrics["test"]["champion"] = measured
-    for k in ladder(run.recipe.evaluate.samples):
-        metrics["test"]["difference"][str(k)] = paired_difference(
-            counts[champion.index], counts[0], k, run.recipe.evaluate, seed=run.recipe.seed
-        )
+    metrics["test"]["difference"] = paired_differences(
+        counts[champion.index], counts[0], run.recipe.evaluate, seed=run.recipe.seed
+    )
     store.write_json(scope.folder / "metrics.json", metrics)
     return {"champion": champion.index, "tokens": tokens, "difference": metrics["test"]["difference"]}
-
-
-def gate_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Whether the candidate becomes champion."""
-    run, index = scope.run, round_index(scope)
-    champion = run.policy_generation(index)
-    decision = decide(
-        run.counts(scope),
-        run.counts(evaluation_of(run, champion)),
-        run.counts(run.baseline()),
-        k=run.recipe.evaluate.samples,
-        gate=run.recipe.gate,
-        evaluate=run.recipe.evaluate,
-        seed=run.recipe.seed,
-    )
-    store.write_json(scope.folder / "gate.json", {**decision.as_json(), "champion_before": champion.index})
-    return {"accepted": decision.accepted, "reasons": decision.reasons}

@@ -113,13 +113,19 @@ def launch_command(job: Path, *, processes: int, fsdp: bool, cpu: bool) -> list[
     return [*launch, *module]
 
 
-def environment(work: Path) -> dict[str, str]:
-    """What is set for the trainer's process beside the caller's own environment."""
+def environment(log: Path) -> dict[str, str]:
+    """What is set for the trainer's process beside the caller's own environment.
+
+    Trackers (`train.report_to`) write beside the log, since the working folder is deleted with the finished stage.
+    """
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TENSORBOARD_LOGGING_DIR": os.environ.get("TENSORBOARD_LOGGING_DIR", str(work / "tensorboard")),
+        "TENSORBOARD_LOGGING_DIR": os.environ.get(
+            "TENSORBOARD_LOGGING_DIR", str(log.parent / "tensorboard" / log.stem)
+        ),
+        "WANDB_DIR": os.environ.get("WANDB_DIR", str(log.parent)),
     }
 
 
@@ -134,9 +140,9 @@ def _run_trainer(
 ) -> dict[str, Any]:
     cpu = not has_gpu()
     command = launch_command(job, processes=section.processes, fsdp=section.fsdp, cpu=cpu)
-    child = guard.spawn(command, name="train", log=log, pid_dir=pid_dir, env=environment(job.parent))
+    child = guard.spawn(command, name="train", log=log, pid_dir=pid_dir, env=environment(log))
     try:
-        code = _follow(child, job.parent / "progress", on_progress)
+        code = follow(child, job.parent / "progress", on_progress)
     finally:
         child.terminate()
     result = job.parent / "metrics.json"
@@ -147,7 +153,8 @@ def _run_trainer(
     return metrics
 
 
-def _follow(child: guard.Guarded, progress: Path, on_progress: Callable[[int, int], None]) -> int:
+def follow(child: guard.Guarded, progress: Path, on_progress: Callable[[int, int], None]) -> int:
+    """Wait for a child and return its exit code; pass on each new line `done total` of its progress file."""
     shown = ""
     while True:
         try:

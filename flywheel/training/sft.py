@@ -208,7 +208,7 @@ def arguments(job: Job, *, steps: int, accumulation: int, autocast: bool, cpu: b
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to=section.report_to or "none",
-        run_name=job.work.parent.name,
+        run_name=f"{job.work.parents[2].name}-{job.work.parent.name}",  # runs/demo/rounds/001/train.parts
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_pin_memory=not cpu,

@@ -113,6 +113,13 @@ def test_the_artifacts_are_there(done, prefect_api):
     assert len(by_key["toy-run-gate"]) == rounds
     assert by_key["toy-run-gate"][0]["data"].startswith("## Round")
     assert by_key["toy-run-report"][0]["data"].startswith("[report.html](file://")
+    funnel = json.loads(by_key["toy-run-round-0"][0]["data"])
+    assert [row[""] for row in funnel[:4]] == ["sampled", "right", "distinct paths", "kept"]
+    assert {row[""] for row in funnel[4:]} >= {"dropped: wrong"}
+    assert sum(row["samples"] for row in funnel[3:]) == funnel[0]["samples"], "each sample is kept or dropped"
+    summary = by_key["toy-run-summary"][0]["data"]
+    assert "is the champion" in summary and "| pass@1 |" in summary and "**Round 0**" in summary
+    assert str(done["directory"] / "report.html") in summary
     progress = [a for a in found if a["type"] == "progress"]
     assert {a["key"] for a in progress} >= {"toy-run-round-0-sample"}
     assert {a["data"] for a in progress} == {100.0}

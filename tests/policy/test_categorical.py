@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,14 +67,24 @@ def test_takes_the_place_of_the_engines_own_sampler():
     from vllm.v1.sample.sampler import Sampler
 
     sampler = Sampler()
-    assert install(SimpleNamespace(model_runner=SimpleNamespace(sampler=sampler)))
+    runner = SimpleNamespace(
+        sampler=sampler,
+        input_batch=SimpleNamespace(req_ids=[f"{i}-0a1b2c3d" for i in range(512)]),
+        discard_request_mask=SimpleNamespace(np=np.arange(600) == 5),
+    )
+    kept: dict[str, list[float]] = {}
+    assert install(SimpleNamespace(model_runner=runner), kept)
     logits = torch.arange(1000.0).expand(512, -1) / 100
     top_k = torch.full((512,), 3)
     drawn, _ = sampler.topk_topp_sampler(logits.clone(), {}, top_k, None)
     assert set(drawn.tolist()) == {997, 998, 999}
+    wanted = torch.log_softmax(torch.tensor([9.97, 9.98, 9.99]), 0)
+    assert "5" not in kept, "a prompt that is read in part draws nothing that counts"
+    assert len(kept) == 511
+    assert all(kept[str(i)] == [pytest.approx(wanted[t - 997].item())] for i, t in enumerate(drawn.tolist()) if i != 5)
     seeded = [
         sampler.topk_topp_sampler(logits.clone(), {7: torch.Generator().manual_seed(3)}, None, None)[0][7].item()
         for _ in range(3)
     ]
     assert len(set(seeded)) == 1, "a request with a seed of its own draws the same each time"
-    assert not install(SimpleNamespace(model_runner=SimpleNamespace(sampler=Sampler("processed_logprobs"))))
+    assert not install(SimpleNamespace(model_runner=SimpleNamespace(sampler=Sampler("processed_logprobs"))), {})

@@ -210,6 +210,7 @@ def test_vllm_answers_in_words(engine: HostedPolicy, smollm: Path, capfd: pytest
     assert len({c.text for g in first for c in g}) > 12, "samples of one prompt differ"
     assert any(str(n + 2) in c.text for n, g in enumerate(first) for c in g)
     assert {c.finish_reason for g in first for c in g} <= {"stop", "length"}
+    assert all(c.logprob is not None and -8.0 < c.logprob < 0.0 for g in first for c in g)
     assert engine.digest == model_digest(smollm)
     again = sorted(engine.generate(requests), key=lambda g: g[0].request_id)
     assert again == first, "on a CPU the same requests get the same completions"
@@ -226,5 +227,6 @@ def test_vllm_stop_greedy_and_room(engine: HostedPolicy) -> None:
     groups = {g[0].request_id: g for g in engine.generate(requests)}
     assert "," not in groups["1:0"][0].text
     assert groups["1:0"][0].text == groups["1:0"][1].text
+    assert groups["1:0"][0].logprob is None, "the likeliest token is not drawn"
     assert {c.finish_reason for c in groups["2:0"]} == {"error"}
     assert {(c.finish_reason, c.tokens) for c in groups["3:0"]} == {("length", 5)}

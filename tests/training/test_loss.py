@@ -2,10 +2,12 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
+from flywheel import training
 from flywheel.recipe import ModelSection, TrainSection
 from flywheel.training import sft
 from flywheel.training.collate import Encoded, lay_out, to_tensors
@@ -111,3 +113,33 @@ def test_trees_are_only_used_where_every_layer_sees_everything():
     assert not sft.can_share(MistralConfig(sliding_window=64), 100)
     assert not sft.can_share(Gemma3TextConfig(), 100)
     assert not sft.can_share(MambaConfig(), 100)
+
+
+def test_an_examples_weight_reaches_the_loss_through_the_job_file(trainer, tiny_model, tmp_path):
+    """From `Example.weight` as FILTER sets it to the gradient: weight 0 is none, weight 3 three times one."""
+    examples = sums(3, 2)
+    batches = {}
+    for name, weights in {"one": (1, 1, 1), "part": (1, 0, 0), "triple": (3, 3, 3)}.items():
+        weighted = [replace(e, weight=float(weights[int(e.problem_id[1:])])) for e in examples]
+        job = training.write_job(
+            weighted,
+            model_path=tiny_model,
+            target=tmp_path / "target",
+            work=tmp_path,
+            section=TrainSection(precision="float32"),
+            model=ModelSection(),
+            seed=1,
+        )
+        read = sft.Job.read(job).examples()
+        rows = sft.encode_all(sft.load_tokenizer(tiny_model), tiny_model, read, 1024)
+        batches[name] = to_tensors(lay_out(rows, share=True, attention_cost=0.0), 2)
+        if name == "part":
+            alone = to_tensors(lay_out(rows[:2], share=True, attention_cost=0.0), 2)
+    one, gradients = loss_and_gradients(trainer, batches["one"])
+    triple, triple_gradients = loss_and_gradients(trainer, batches["triple"])
+    assert triple == pytest.approx(3 * one, rel=1e-5)
+    torch.testing.assert_close(triple_gradients, 3 * gradients, rtol=1e-4, atol=1e-6)
+    part, _ = loss_and_gradients(trainer, batches["part"])
+    first, _ = loss_and_gradients(trainer, alone)
+    targets = [(batch["shift_labels"] != -100).sum().item() for batch in (batches["part"], alone)]
+    assert part * targets[0] == pytest.approx(first * targets[1], rel=1e-5)

@@ -185,6 +185,7 @@ def test_traits_follow_the_parts(file: Path) -> None:
     assert of(plain, part(file, "a", "Exclusive")).exclusive
     assert of(plain, {"verifier": "majority"}).group
     assert of(plain).deadline_outcome == "timeout"
+    assert of(plain).path_kind == "equations" and of(plain, {"verifier": "proof"}).path_kind == "text"
     assert of(plain, part(file, "a", "Waiting")).deadline_outcome == "error"
     nested = {"verifier": "any_of", "options": {"parts": [plain, {"verifier": "majority"}]}}
     assert of(plain, nested).group

@@ -1,0 +1,65 @@
+"""What a recipe's sampling levers demand of problems, files and verifiers: checked before anything costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flywheel.errors import RecipeError
+from flywheel.plugins import Traits
+from flywheel.prompt_files import read_examples, read_paraphrases
+from flywheel.prompts import Shot
+from flywheel.recipe import Recipe
+from flywheel.types import Problem
+
+
+def check_levers(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[Problem], Traits]) -> None:
+    """Raise RecipeError, in one line, where a lever cannot work with a run's train `problems` or their verifiers.
+
+    `traits` tells how the verifier of a problem wants to be called.
+    """
+    few_shot = recipe.sampling.few_shot
+    if few_shot.count:
+        pool = examples_of(recipe, problems)
+        if len(pool) <= few_shot.count:
+            where = few_shot.path or "train problems with a solution (problems.columns.solution)"
+            raise RecipeError(
+                f"sampling.few_shot.count = {few_shot.count} takes at least {few_shot.count + 1} examples to choose "
+                f"from, one of which may be the problem itself; {where} gives {len(pool)}"
+            )
+    if recipe.sampling.paraphrases:
+        read_paraphrases(recipe.sampling.paraphrases, problems)
+    if recipe.hints.k and "{solution}" in recipe.hints.template and not any(p.solution for p in problems):
+        raise RecipeError(
+            "hints.template shows {solution} and no train problem has one; map one with problems.columns.solution, or "
+            "show {answer}"
+        )
+    _check_verdicts(recipe, problems, traits)
+
+
+def _check_verdicts(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[Problem], Traits]) -> None:
+    """Levers that decide from verdicts need them one completion at a time, and while the engine is there."""
+    levers = {
+        "sampling.budget.mode = 'adaptive'": recipe.sampling.budget.mode == "adaptive",
+        "hints.k": bool(recipe.hints.k),
+        "sampling.sweep.temperatures": bool(recipe.sampling.sweep.temperatures),
+    }
+    used = {p.verifier or recipe.verify.verifier: p for p in problems}
+    for lever in (name for name, on in levers.items() if on):
+        for name, problem in used.items():
+            if traits(problem).group:
+                reason = "judges all completions of a problem as one"
+            elif traits(problem).exclusive and not lever.startswith("sampling.sweep"):
+                reason = "needs the memory that the engine holds until a round is sampled"
+            else:
+                continue
+            raise RecipeError(
+                f"{lever} decides from single verdicts before a round's end, and verifier {name!r} {reason}; "
+                "leave that lever out or take another verifier"
+            )
+
+
+def examples_of(recipe: Recipe, problems: Sequence[Problem]) -> list[Shot]:
+    """What few-shot blocks are drawn from: the recipe's file, else the solutions of train `problems`."""
+    if recipe.sampling.few_shot.path:
+        return read_examples(recipe.sampling.few_shot.path)
+    return [Shot(id=p.id, prompt=p.prompt, completion=p.solution) for p in problems if p.solution]

@@ -1,0 +1,41 @@
+"""Other models that answer a share of a round's completions: where their weights lie, and what proves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flywheel import models
+from flywheel.policy.own import folder_identity
+from flywheel.recipe import ModelSection, PolicySection, Recipe, SamplerSection
+
+
+def policy_section(recipe: Recipe, extra: SamplerSection) -> PolicySection:
+    """What samples from an extra sampler's model: its own policy, else the run's."""
+    return extra.policy or recipe.policy
+
+
+def model_section(recipe: Recipe, extra: SamplerSection) -> ModelSection:
+    """An extra sampler's model, spoken to as the run's own is but for its chat template."""
+    named = {"base": extra.model, "chat_template": extra.chat_template}
+    return ModelSection.model_validate({**recipe.model.model_dump(), **named})
+
+
+def model_path(recipe: Recipe, extra: SamplerSection) -> Path:
+    """The folder of an extra sampler's model, fetched or converted if need be; nowhere in particular at an endpoint.
+
+    Raises ModelError where there is no such model.
+    """
+    policy = policy_section(recipe, extra)
+    if policy.name == "openai":
+        return Path()
+    return models.resolve_base(model_section(recipe, extra), toy_options=policy.toy)
+
+
+def identity(recipe: Recipe, extra: SamplerSection) -> dict[str, Any]:
+    """What an extra sampler's completions follow from: the digest of its weights, or the name an endpoint serves."""
+    policy = policy_section(recipe, extra)
+    found: dict[str, Any] = {"model": extra.model, "policy": policy.key()}
+    if policy.name != "openai":
+        found["digest"] = folder_identity(model_path(recipe, extra))
+    return found

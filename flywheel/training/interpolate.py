@@ -1,0 +1,153 @@
+"""Interpolate two models of one shape, tensor by tensor: a mixture keeps much of what only one of them can do.
+
+Fine-tuned and original weights, averaged linearly, lie on a path of low loss and often do better than
+either end (WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903). The safetensors files are read and written as a
+stream, so memory stays at a few megabytes whatever the model's size, and torch is not needed: the mixture has the
+candidate's files, header for header, with other numbers in them.
+
+A safetensors file is eight bytes with the length of a JSON header (little-endian), the header, and the tensors' bytes;
+the header gives each tensor's dtype, shape, and place among those bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from flywheel.errors import ModelError
+from flywheel.policy import toy
+
+CHUNK = 1 << 18
+"""Numbers that are mixed at once."""
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor lies: `start` and `length` in bytes of the file."""
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    length: int
+
+
+def interpolate(champion: Path, candidate: Path, alpha: float, target: Path) -> None:
+    """Write the folder `target`: the champion's weights moved by `alpha` of the way to the candidate's.
+
+    Every weight is (1 - alpha) · champion + alpha · candidate, worked out in float32 (float64 where both are) and
+    stored in the candidate's dtype; all other files are the candidate's. The folder appears whole or not at all.
+    Raises ModelError where the two are not of one shape, or have weights that are not safetensors.
+    """
+    part = target.parent / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    if (candidate / toy.FILE).is_file():
+        toy.write_model(part, toy.interpolated(toy.read_model(champion), toy.read_model(candidate), alpha))
+    else:
+        _mix_files(champion, candidate, alpha, part)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(part, target)
+
+
+def _mix_files(champion: Path, candidate: Path, alpha: float, target: Path) -> None:
+    theirs, ours = tensors(champion), tensors(candidate)
+    for file in sorted(candidate.iterdir()):
+        if file.is_file() and file.suffix != ".safetensors":
+            shutil.copyfile(file, target / file.name)
+    for shard in sorted({t.file for t in ours.values()}):
+        mine = sorted((t for t in ours.values() if t.file == shard), key=lambda t: t.start)
+        with open(shard, "rb") as source, open(target / shard.name, "wb") as out:
+            out.write(source.read(min((t.start for t in mine), default=shard.stat().st_size)))
+            for tensor in mine:
+                with open((other := _counterpart(tensor, theirs, ours)).file, "rb") as beside:
+                    for chunk in _mixed(tensor, source, other, beside, alpha):
+                        out.write(chunk)
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """Where each tensor of a model folder lies, over all its shards. Raises ModelError where it has no safetensors."""
+    found: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with open(file, "rb") as handle:
+                size = int.from_bytes(handle.read(8), "little")
+                header: dict[str, Any] = json.loads(handle.read(size))
+            header.pop("__metadata__", None)
+            for name, at in header.items():
+                start, end = at["data_offsets"]
+                found[name] = Tensor(name, file, at["dtype"], tuple(at["shape"]), 8 + size + start, end - start)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{file} is no safetensors file: {error!r}") from None
+    if not found:
+        raise ModelError(f"{folder} has no .safetensors weights, which is what can be interpolated")
+    return found
+
+
+def _counterpart(tensor: Tensor, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> Tensor:
+    """The champion's tensor of that name, or of one tied to it: some files hold shared weights once, some twice."""
+    other = theirs.get(tensor.name)
+    if other is None:
+        twins = (t for t in ours.values() if t.name in theirs and t.shape == tensor.shape and _same_bytes(t, tensor))
+        other = next((theirs[t.name] for t in twins), None)
+    if other is None or other.shape != tensor.shape:
+        found = "nothing" if other is None else f"shape {list(other.shape)}"
+        raise ModelError(
+            f"{tensor.name} has shape {list(tensor.shape)} in {tensor.file.parent} and {found} in the champion; only "
+            "models of one shape can be interpolated"
+        )
+    return other
+
+
+def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    if (a.dtype, a.length) != (b.dtype, b.length):
+        return False
+    with open(a.file, "rb") as one, open(b.file, "rb") as two:
+        return all(x == y for x, y in zip(_pieces(a, one, CHUNK), _pieces(b, two, CHUNK), strict=True))
+
+
+def _pieces(tensor: Tensor, handle: IO[bytes], size: int) -> Iterator[bytes]:
+    for offset in range(0, tensor.length, size):
+        handle.seek(tensor.start + offset)
+        yield handle.read(min(size, tensor.length - offset))
+
+
+def _mixed(ours: Tensor, source: IO[bytes], theirs: Tensor, beside: IO[bytes], alpha: float) -> Iterator[bytes]:
+    if ours.dtype not in _FLOATS or theirs.dtype not in _FLOATS:
+        if not _same_bytes(ours, theirs):
+            raise ModelError(
+                f"{ours.name} holds {ours.dtype} in {ours.file} and {theirs.dtype} in {theirs.file}, and they differ; "
+                f"{', '.join(_FLOATS)} can be interpolated"
+            )
+        yield from _pieces(ours, source, CHUNK)
+        return
+    sizes = [CHUNK * np.dtype(_FLOATS[t.dtype]).itemsize for t in (ours, theirs)]
+    pairs = zip(_pieces(ours, source, sizes[0]), _pieces(theirs, beside, sizes[1]), strict=True)
+    for mine, other in pairs:
+        a, b = _decoded(mine, ours.dtype), _decoded(other, theirs.dtype)
+        share = np.float64(alpha) if a.dtype == b.dtype == np.float64 else np.float32(alpha)
+        yield _encoded((1 - share) * b + share * a, ours.dtype)
+
+
+def _decoded(data: bytes, dtype: str) -> np.ndarray:
+    stored = np.frombuffer(data, _FLOATS[dtype])
+    if dtype == "BF16":  # the upper half of a float32
+        return (stored.astype("<u4") << 16).view("<f4")
+    return stored if dtype == "F64" else stored.astype("<f4")
+
+
+def _encoded(values: np.ndarray, dtype: str) -> bytes:
+    if dtype != "BF16":
+        return values.astype(_FLOATS[dtype]).tobytes()
+    bits = values.astype("<f4").view("<u4")
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even, as torch does
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype("<u2").tobytes()
