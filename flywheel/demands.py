@@ -9,7 +9,7 @@ from flywheel.plugins import Traits
 from flywheel.prompt_files import read_examples, read_paraphrases
 from flywheel.prompts import Shot
 from flywheel.recipe import Recipe
-from flywheel.types import Problem
+from flywheel.types import Problem, Split
 
 
 def check_levers(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[Problem], Traits]) -> None:
@@ -55,6 +55,21 @@ def _check_verdicts(recipe: Recipe, problems: Sequence[Problem], traits: Callabl
             raise RecipeError(
                 f"{lever} decides from single verdicts before a round's end, and verifier {name!r} {reason}; "
                 "leave that lever out or take another verifier"
+            )
+
+
+def check_votes(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[Problem], Traits]) -> None:
+    """Raise RecipeError where a verifier that votes would get fewer completions of a problem than a vote takes.
+
+    `problems` are all of the run's, held-out ones included.
+    """
+    seen = {(p.verifier or recipe.verify.verifier, p.split == Split.TRAIN and not p.ood): p for p in problems}
+    for (name, trained_on), problem in seen.items():
+        field, count = ("sampling.k", recipe.sampling.k) if trained_on else ("evaluate.samples", recipe.evaluate.samples)
+        if (votes := traits(problem).min_votes) > count:
+            raise RecipeError(
+                f"verifier {name!r} takes {votes} completions of a problem for a vote (min_votes), and {field} = {count} "
+                f"gives it {count}; raise {field} or take a verifier that judges single completions"
             )
 
 

@@ -70,6 +70,12 @@ class Verifier(Protocol):
     `path_kind` says what the reasoning path of a right answer is: "equations" (else its words; the default),
     "code" (a Python program up to names, comments and layout), or "text" (its words).
 
+    `min_votes` says how many completions of a problem a `verify_group` needs for a verdict (1): a recipe that samples
+    fewer is refused.
+
+    `lacks()` returns in words what this verifier would need and this machine does not have, such as a program; None
+    where it can judge. A run asks it before anything is loaded.
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """
@@ -99,6 +105,7 @@ class Traits:
     at_once: int = 1
     deadline_outcome: Outcome = Outcome.TIMEOUT
     path_kind: PathKind = PathKind.EQUATIONS
+    min_votes: int = 1
 
 
 def traits(verifier: Verifier) -> Traits:
@@ -113,7 +120,15 @@ def traits(verifier: Verifier) -> Traits:
     kind = getattr(verifier, "path_kind", PathKind.EQUATIONS)
     if kind not in list(PathKind):
         raise PluginError(f"path_kind = {kind!r} of {type(verifier).__name__}; known: {', '.join(PathKind)}")
-    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(kind))
+    votes = int(getattr(verifier, "min_votes", 1)) if group else 1
+    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(kind), votes)
+
+
+def lack_of(verifier: Verifier) -> str | None:
+    """What an instance says that it lacks on this machine, in one line; None where it lacks nothing or does not say."""
+    lacks = getattr(verifier, "lacks", None)
+    said = lacks() if callable(lacks) else None
+    return " ".join(str(said).split()) if said else None
 
 
 # -- from a name to a class -------------------------------------------------------------------------

@@ -78,7 +78,14 @@ def load_problems(recipe: Recipe) -> ProblemSet:
         **{part.value: sum(p.split == part for p in split) for part in Split},
         "ood": len(kept_others),
     }
-    return ProblemSet(split + kept_others, notes)
+    return ProblemSet(_held_out_by(recipe.verify.held_out, split + kept_others), notes)
+
+
+def _held_out_by(verifier: str | None, problems: list[Problem]) -> list[Problem]:
+    """The problems, held-out ones without a verifier of their own being judged by `verifier`."""
+    if verifier is None:
+        return problems
+    return [p if p.verifier or p.split == Split.TRAIN else replace(p, verifier=verifier) for p in problems]
 
 
 # -- split ------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import models, plugins, samplers, store
-from flywheel.demands import check_levers
-from flywheel.errors import ModelError, RunError
+from flywheel.demands import check_levers, check_votes
+from flywheel.errors import ModelError, PluginError, RunError
 from flywheel.fingerprint import derive_seed, file_digest
 from flywheel.identity import verifier_identity
+from flywheel.mix import check_mix
 from flywheel.problems import load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
@@ -97,9 +98,10 @@ class Run(RunView, AbstractContextManager["Run"]):
     def _begin(self) -> None:
         """Freeze what a run rests on: recipe, problems, base, verifiers. run.json is written last."""
         found = load_problems(self.recipe)
-        base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
         verifiers = self._verifiers(found.problems)
         self._check_levers(found.problems)
+        base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
+        self._check_extra_models()
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         store.write_json(
@@ -129,13 +131,19 @@ class Run(RunView, AbstractContextManager["Run"]):
                 "`flywheel redo STAGE RUN --round N --set …`"
             )
         self._check_levers(self.problems)
+        self._check_extra_models()
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         self._verifiers(self.problems)
 
     def _check_levers(self, problems: list[Problem]) -> None:
-        """Raise where the recipe's levers lack something (see `flywheel.demands`), or an extra sampler its model."""
+        """Raise where the recipe's levers lack something (see `flywheel.demands`)."""
         train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
         check_levers(self.recipe, train, self._traits_for)
+        check_votes(self.recipe, problems, self._traits_for)
+        check_mix(self.recipe.mix, train)
+
+    def _check_extra_models(self) -> None:
+        """Raise where an extra sampler's model cannot be had."""
         for extra in self.recipe.sampling.extra:
             if extra.model is not None:
                 samplers.model_path(self.recipe, extra)
@@ -143,6 +151,9 @@ class Run(RunView, AbstractContextManager["Run"]):
     def _verifiers(self, problems: list[Problem]) -> dict[str, Any]:
         """Identity of each verifier in use, by name; raises PluginError at the start, not in the middle."""
         names = {p.verifier or self.recipe.verify.verifier for p in problems}
+        for name in sorted(names):
+            if lack := plugins.lack_of(plugins.make_verifier(name, self._verifier_options(name))):
+                raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
         return {name: self.verifier_identity(name) for name in sorted(names)}
 
     def verifier_identity(self, name: str) -> dict[str, Any]:
@@ -150,7 +161,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         return verifier_identity(name, self._verifier_options(name))
 
     def _verifier_options(self, name: str) -> dict[str, Any]:
-        return self.recipe.verify.options if name == self.recipe.verify.verifier else {}
+        return self.recipe.verify.options_of(name)
 
     def traits(self, problem_id: str) -> plugins.Traits:
         """How the verifier of a problem wants to be called."""

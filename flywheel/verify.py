@@ -269,7 +269,7 @@ class VerifierPool:
 
     def _options(self, verifier: str) -> dict[str, Any]:
         """The recipe's options belong to the recipe's verifier; a problem's own one has its defaults."""
-        return self._section.options if verifier == self._section.verifier else {}
+        return self._section.options_of(verifier)
 
     # -- results ------------------------------------------------------------------------------------
 

@@ -98,6 +98,18 @@ class Proof:
             for n in (1, 2, 3)
         ]
 
+    def lacks(self) -> str | None:
+        """Why no proof can be judged here: no such program, no sandbox, or no such database."""
+        try:
+            if self._assistant is not None:
+                self._assistant.prepare()
+                _ = self._assistant.level
+            elif self.database:
+                _database_file(self.database)
+        except _CANNOT_JUDGE as error:
+            return str(error)
+        return None
+
     def prepare(self) -> None:
         """Read the database, or find the proof assistant. Where that fails, each verdict will say so."""
         with contextlib.suppress(*_CANNOT_JUDGE):

@@ -16,6 +16,11 @@ class VerifySection(Section):
     """A registered name, `pkg.mod:Name`, or `file.py:Name`; a problem's own verifier wins."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The verifier's own options."""
+    held_out: str | None = None
+    """Who judges dev, test and out-of-distribution problems; None takes `verifier`. With a verifier that knows no answers
+    (`majority`, `judge`) this measures by one that does. A problem's own verifier wins here as well."""
+    held_out_options: dict[str, Any] = Field(default_factory=dict)
+    """The options of `held_out`."""
     workers: Count = knob(2)
     """Worker processes."""
     deadline_seconds: Seconds = 3.0
@@ -24,6 +29,10 @@ class VerifySection(Section):
     """Address space a worker may add to what it has after loading its verifier."""
     max_error_share: Share = 0.05
     """A round with more verifier errors than this stops: the verifier or the references are broken."""
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """The options that a verifier gets; one that only problems name has none."""
+        return self.options if name == self.verifier else self.held_out_options if name == self.held_out else {}
 
 
 class FitOptions(Section):

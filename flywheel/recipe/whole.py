@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from flywheel.recipe.conflicts import conflicts
 from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifySection
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.policy import ModelSection, PolicySection
@@ -55,25 +56,6 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        toy = {self.policy.name == "toy", self.train.backend == "toy"}
-        if len(toy) == 2:
-            raise ValueError(
-                f"policy.name = {self.policy.name!r} with train.backend = {self.train.backend!r}: "
-                "the toy policy and the toy trainer only work together"
-            )
-        if self.filter.fit is not None and self.train.backend == "toy":
-            raise ValueError("filter.fit with train.backend = 'toy': the toy has no likelihoods to ask; leave fit out")
-        if self.policy.name == "openai" and self.policy.openai.reload_command is None:
-            raise ValueError(
-                "policy.name = 'openai' without policy.openai.reload_command: the endpoints serve one fixed model, "
-                "so no trained generation could be sampled; give the command that makes them serve {model}"
-            )
-        if self.gate.delete_rejected and self.train.start_from == "previous" and not self.gate.adjust:
-            raise ValueError(
-                "gate.delete_rejected with train.start_from = 'previous' and gate.adjust = false: a round could start "
-                "from weights that are gone; leave gate.adjust on (it goes back to the champion), or keep them"
-            )
-        labels = [s.label for s in self.ood]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"ood: the labels {labels} are not distinct; give each set its own")
+        for conflict in conflicts(self):
+            raise ValueError(conflict)
         return self

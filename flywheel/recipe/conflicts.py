@@ -1,0 +1,91 @@
+"""Settings that are each in range and cannot work together: told from the recipe alone, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flywheel.recipe.whole import Recipe
+
+
+def conflicts(recipe: Recipe) -> Iterator[str]:
+    """What cannot work in a recipe, one line each: the fields with their values, why, and the way out."""
+    yield from _policy_and_training(recipe)
+    yield from _sampling(recipe)
+    yield from _filter_and_verifier(recipe)
+
+
+def _policy_and_training(recipe: Recipe) -> Iterator[str]:
+    policy, train, sampling = recipe.policy, recipe.train, recipe.sampling
+    if (policy.name == "toy") != (train.backend == "toy"):
+        yield (
+            f"policy.name = {policy.name!r} with train.backend = {train.backend!r}: "
+            "the toy policy and the toy trainer only work together"
+        )
+    if policy.name == "openai" and policy.openai.reload_command is None:
+        yield (
+            "policy.name = 'openai' without policy.openai.reload_command: the endpoints serve one fixed model, "
+            "so no trained generation could be sampled; give the command that makes them serve {model}"
+        )
+    if recipe.gate.delete_rejected and train.start_from == "previous" and not recipe.gate.adjust:
+        yield (
+            "gate.delete_rejected with train.start_from = 'previous' and gate.adjust = false: a round could start "
+            "from weights that are gone; leave gate.adjust on (it goes back to the champion), or keep them"
+        )
+    longest = policy.vllm.max_model_len
+    if policy.name == "vllm" and longest is not None and longest <= sampling.max_tokens:
+        yield (
+            f"policy.vllm.max_model_len = {longest} holds prompt and completion, and sampling.max_tokens = "
+            f"{sampling.max_tokens} leaves no room for a prompt; raise the one or lower the other"
+        )
+    if train.fsdp and train.processes == 1:
+        yield (
+            "train.fsdp shards over processes, and train.processes = 1 is a single one; raise it to your number of "
+            "GPUs, or leave fsdp out"
+        )
+
+
+def _sampling(recipe: Recipe) -> Iterator[str]:
+    sampling, budget = recipe.sampling, recipe.sampling.budget
+    most = budget.most or sampling.k
+    if budget.mode == "adaptive" and budget.enough is not None and budget.enough > most:
+        limit = "sampling.budget.most" if budget.most else "sampling.k"
+        yield (
+            f"sampling.budget.enough = {budget.enough} is more than a problem may get ({limit} = {most}): no problem "
+            "could ever have enough; lower enough or raise the limit"
+        )
+    several_ways = (
+        len(sampling.variants) > 1
+        or sampling.paraphrases is not None
+        or (sampling.few_shot.count > 0 and sampling.few_shot.orders > 1)
+        or bool(sampling.sweep.temperatures)
+    )
+    greedy = max(sampling.temperatures) == 0.0 and sampling.spread == 0.0
+    own = sampling.k - sum(sampling.share_of(extra) for extra in sampling.extra)
+    if greedy and own > 1 and not several_ways:
+        yield (
+            f"sampling.temperatures = {sampling.temperatures} with k = {sampling.k}: at temperature 0 all completions of "
+            "a prompt are the same; set k = 1, a temperature above 0, or several variants"
+        )
+
+
+def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
+    kept, verify = recipe.filter, recipe.verify
+    if kept.fit is not None and recipe.train.backend == "toy":
+        yield "filter.fit with train.backend = 'toy': the toy has no likelihoods to ask; leave fit out"
+    if recipe.hints.k and kept.hinted_share == 0.0:
+        yield (
+            f"hints.k = {recipe.hints.k} with filter.hinted_share = 0: every hinted completion would be sampled and "
+            "dropped; raise the share or leave hints out"
+        )
+    if verify.held_out is not None and verify.held_out == verify.verifier:
+        yield (
+            f"verify.held_out = {verify.held_out!r} is verify.verifier itself; leave held_out out, or name another "
+            "verifier: options belong to a name"
+        )
+    if verify.held_out is None and verify.held_out_options:
+        yield "verify.held_out_options without verify.held_out; name the verifier that they are for"
+    labels = [s.label for s in recipe.ood]
+    if len(set(labels)) < len(labels):
+        yield f"ood: the labels {labels} are not distinct; give each set its own"
