@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flywheel.arithmetic import wrong_equation
 from flywheel.diversity import normalised_text, reasoning_path
 from flywheel.fingerprint import rng
 from flywheel.guided import far_below_unguided, is_hinted, within_share
@@ -26,6 +27,7 @@ REASONS = {
     "error": "the verifier or the reference failed",
     "cut_off": "it ran into the token limit",
     "low_score": "its score is under filter.min_score",
+    "wrong_equation": "it states an equation that does not hold (filter.equations)",
     "too_long": "it is longer than filter.max_tokens",
     "contaminated": "it carries the text of a held-out or out-of-distribution problem",
     "always_right": "all samples of its problem were right",
@@ -154,6 +156,8 @@ def _unfit(sample: Sample, given: Given, section: FilterSection) -> str | None:
             return str(verdict.outcome)
         if verdict.score < section.min_score:
             return "low_score"
+        if section.equations is not None and wrong_equation(sample.completion, section.equations):
+            return "wrong_equation"
     # In no control either: it would spoil what all of them are measured by.
     if given.held_out and given.held_out.carried(given.problems[sample.problem_id], sample.completion):
         return "contaminated"

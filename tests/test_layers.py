@@ -23,7 +23,7 @@ LAYERS: list[list[str]] = [
     ["policy", "training", "models", "samplers"],
     ["judging", "verify_worker", "verify_forker", "verify_link", "verify_jobs", "verify"],
     ["observe", "check_inputs", "check_bench", "check", "trl_reward", "verify_places", "verify_rows", "verify_file"],
-    ["programs", "diversity", "measures", "spread", "guided", "standing", "intervals", "stopping"],
+    ["programs", "diversity", "arithmetic", "measures", "spread", "guided", "standing", "intervals", "stopping"],
     ["arms"],
     ["adjust"],
     ["plan", "waves", "sweep", "sample", "filter", "mix", "evaluate"],
@@ -37,7 +37,8 @@ LAYERS: list[list[str]] = [
     ["controls"],
     ["report"],
     ["console", "doctor"],
-    ["verifier_scaffold", "verifier_commands", "control_commands", "run_commands"],
+    ["devices", "model_shape", "forecast"],
+    ["verifier_scaffold", "verifier_commands", "control_commands", "run_commands", "forecast_commands"],
     ["flows"],
     ["cli"],
 ]

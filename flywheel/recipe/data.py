@@ -78,6 +78,9 @@ class FilterSection(Section):
     min_score: Share = 0.0
     """A verdict's score must reach this, beside being correct: for judges and reward models, stricter than their own
     threshold."""
+    equations: Annotated[float, Field(ge=0.0)] | None = None
+    """Drop a right answer that states an equation whose sides differ by more than this (1e-3 in rejection-sampling
+    fine-tuning). What cannot be worked out passes; None asks nothing."""
     drop_always_right: bool = False
     """Leave out problems whose samples were all correct: nothing is learnt from them."""
     contamination: bool = True
