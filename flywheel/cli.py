@@ -14,6 +14,7 @@ from pathlib import Path
 from flywheel import __version__, store
 from flywheel.control_commands import add_control_commands
 from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
+from flywheel.forecast_commands import add_forecast_commands
 from flywheel.progress import Reporter
 from flywheel.recipe import Recipe, apply_overrides, load_recipe, read_recipe, shipped_recipes, validate
 from flywheel.run import Run
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_commands(add)
     add_verifier_commands(add)
     add_control_commands(add)
+    add_forecast_commands(add)
 
     submit = add("submit", _submit, "start a deployment on a Prefect server with a recipe")
     submit.add_argument("recipe", metavar="RECIPE")
