@@ -47,6 +47,10 @@ def test_every_lever_can_be_turned_and_turned_back(name, recipe):
         with pytest.raises(RecipeError, match="the toy has no likelihoods"):
             lever_arms(own, REFERENCE, [name])
         return
+    if name == "older_generations" and own.sampling.k == 1:
+        with pytest.raises(RecipeError, match="leave the policy at least one"):
+            lever_arms(own, REFERENCE, [name])
+        return
     (arm,) = lever_arms(own, REFERENCE, [name])
     assert arm.name == f"{name}-{'off' if lever.is_on(own) else 'on'}"
     assert lever.is_on(arm.recipe) != lever.is_on(own)
