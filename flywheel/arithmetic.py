@@ -11,6 +11,7 @@ import math
 import operator
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 from flywheel.diversity import equations
 
@@ -34,7 +35,7 @@ def wrong_equation(text: str, tolerance: float) -> str | None:
     """
     for chain in equations(text):
         sides = chain.split("=")
-        for left, right in zip(sides, sides[1:], strict=False):
+        for left, right in pairwise(sides):
             if not _agree(left, right, tolerance):
                 return f"{left}={right}"
     return None

@@ -65,11 +65,13 @@ def check_votes(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[P
     """
     seen = {(p.verifier or recipe.verify.verifier, p.split == Split.TRAIN and not p.ood): p for p in problems}
     for (name, trained_on), problem in seen.items():
-        field, count = ("sampling.k", recipe.sampling.k) if trained_on else ("evaluate.samples", recipe.evaluate.samples)
+        field, count = (
+            ("sampling.k", recipe.sampling.k) if trained_on else ("evaluate.samples", recipe.evaluate.samples)
+        )
         if (votes := traits(problem).min_votes) > count:
             raise RecipeError(
-                f"verifier {name!r} takes {votes} completions of a problem for a vote (min_votes), and {field} = {count} "
-                f"gives it {count}; raise {field} or take a verifier that judges single completions"
+                f"verifier {name!r} takes {votes} completions of a problem for a vote (min_votes), and {field} = "
+                f"{count} gives it {count}; raise {field} or take a verifier that judges single completions"
             )
 
 

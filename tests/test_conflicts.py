@@ -18,7 +18,10 @@ REFUSED = {
         ["sampling.budget.mode=adaptive", "sampling.budget.enough=9"],
         ["sampling.budget.enough = 9", "sampling.k = 8"],
     ),
-    "no room for a prompt": (["policy.vllm.max_model_len=48"], ["policy.vllm.max_model_len = 48", "sampling.max_tokens"]),
+    "no room for a prompt": (
+        ["policy.vllm.max_model_len=48"],
+        ["policy.vllm.max_model_len = 48", "sampling.max_tokens"],
+    ),
     "one process to shard over": (["train.fsdp=true"], ["train.fsdp", "train.processes"]),
     "hints for nothing": (["hints.k=1", "filter.hinted_share=0"], ["hints.k = 1", "filter.hinted_share"]),
     "one name for two": (["verify.held_out=math"], ["verify.held_out", "verify.verifier"]),
@@ -69,7 +72,8 @@ def test_a_proof_verifier_needs_its_kernel(tmp_path, monkeypatch):
 
 def test_held_out_problems_can_have_a_verifier_of_their_own():
     recipe = load_recipe(
-        "toy", [*SMALL, "verify.verifier=majority", "verify.held_out=math", "verify.held_out_options={last_number=true}"]
+        "toy",
+        [*SMALL, "verify.verifier=majority", "verify.held_out=math", "verify.held_out_options={last_number=true}"],
     )
     judges = {(p.split == Split.TRAIN, p.verifier) for p in load_problems(recipe).problems}
     assert judges == {(True, ""), (False, "math")}

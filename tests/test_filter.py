@@ -62,12 +62,18 @@ def test_reasons_by_what_is_wrong():
 
 
 def test_a_right_answer_by_wrong_sums_can_be_dropped():
-    samples = [a_sample(index=0, text="2 + 2 = 5"), a_sample(index=1, text="2 + 3 = 5"), a_sample(index=2, text="It is 5")]
+    samples = [
+        a_sample(index=0, text="2 + 2 = 5"),
+        a_sample(index=1, text="2 + 3 = 5"),
+        a_sample(index=2, text="It is 5"),
+    ]
     examples, dropped = run_filter(samples, FilterSection(equations=1e-3))
     assert [e.sample_id for e in examples] == [samples[1].id, samples[2].id]
     assert reasons(dropped) == {samples[0].id: "wrong_equation"}
     assert not run_filter(samples)[1]
-    assert not run_filter(samples, FilterSection(equations=1e-3, by="none", rows=[3]))[1]  # no control asks what is right
+    assert not run_filter(samples, FilterSection(equations=1e-3, by="none", rows=[3]))[
+        1
+    ]  # no control asks what is right
 
 
 def test_the_cap_and_how_the_kept_ones_are_chosen():

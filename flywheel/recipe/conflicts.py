@@ -65,8 +65,8 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
     own = sampling.k - sum(sampling.share_of(extra) for extra in sampling.extra)
     if greedy and own > 1 and not several_ways:
         yield (
-            f"sampling.temperatures = {sampling.temperatures} with k = {sampling.k}: at temperature 0 all completions of "
-            "a prompt are the same; set k = 1, a temperature above 0, or several variants"
+            f"sampling.temperatures = {sampling.temperatures} with k = {sampling.k}: at temperature 0 all "
+            "completions of a prompt are the same; set k = 1, a temperature above 0, or several variants"
         )
 
 

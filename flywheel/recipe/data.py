@@ -17,8 +17,8 @@ class VerifySection(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """The verifier's own options."""
     held_out: str | None = None
-    """Who judges dev, test and out-of-distribution problems; None takes `verifier`. With a verifier that knows no answers
-    (`majority`, `judge`) this measures by one that does. A problem's own verifier wins here as well."""
+    """Who judges dev, test and out-of-distribution problems; None takes `verifier`. Where that knows no answers
+    (`majority`, `judge`), this can be one that does. A problem's own verifier wins here as well."""
     held_out_options: dict[str, Any] = Field(default_factory=dict)
     """The options of `held_out`."""
     workers: Count = knob(2)
