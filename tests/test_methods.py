@@ -61,7 +61,7 @@ def test_no_method_asks_more_often_than_the_others(name):
     assert recipe.stop.target_pass_1 == 1.0
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "teacher_labels"])
 def test_each_has_its_page_and_its_settings_for_a_gpu(name):
     method = name.removesuffix("_difficulty")
     assert f"{method}_gpu" in shipped_recipes()
@@ -172,6 +172,20 @@ def test_star_asks_wrong_problems_again_with_the_answer_and_saves_the_plain_prom
     assert {e.origin for e in examples} == {"policy", "hinted"}
     assert all([m["content"] for m in e.messages] == [prompts[e.problem_id]] for e in examples)
     assert sum(e.origin == "hinted" for e in examples) <= len(examples) / 2
+
+
+def test_teacher_labels_trains_a_student_that_never_samples_on_what_the_teacher_agrees_on(tmp_path):
+    teacher = 'sampling.extra=[{model="toy", share=1.0, policy={name="toy", toy={skill=0.6}}}]'
+    with Run.open(load_recipe("teacher_labels", [*TOY, teacher]), tmp_path / "run") as run:
+        spin(run)
+        folder = run.round(0).folder
+        samples = store.read_rows(folder / "samples.parquet", Sample)
+        judges = {v.verifier for v in store.read_rows(folder / "verdicts.parquet", Verdict)}
+        examples = store.read_rows(folder / "examples.parquet", Example)
+        parent = run.round(0).manifest.entries()["train"].info["parent"]
+    assert {s.origin for s in samples} == {"teacher"} and len(samples) == 24 * run.recipe.sampling.k
+    assert examples and {e.origin for e in examples} == {"teacher"}
+    assert (judges, parent) == ({"majority"}, 0)
 
 
 def test_self_consistency_runs_without_looking_at_train_answers(tmp_path):

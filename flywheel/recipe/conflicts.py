@@ -55,6 +55,17 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
             f"sampling.budget.enough = {budget.enough} is more than a problem may get ({limit} = {most}): no problem "
             "could ever have enough; lower enough or raise the limit"
         )
+    own = sampling.k - sum(sampling.share_of(extra) for extra in sampling.extra)
+    if not own and budget.mode == "adaptive":
+        yield (
+            "sampling.extra with share = 1 and sampling.budget.mode = 'adaptive': waves ask the policy, and a teacher "
+            "that answers everything leaves it nothing; take a share under 1 or a fixed budget"
+        )
+    if not own and sampling.sweep.temperatures:
+        yield (
+            "sampling.extra with share = 1 and sampling.sweep.temperatures: the search asks the policy, whose "
+            "temperature nothing is sampled at; leave the search out or take a share under 1"
+        )
     several_ways = (
         len(sampling.variants) > 1
         or sampling.paraphrases is not None
@@ -62,7 +73,6 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
         or bool(sampling.sweep.temperatures)
     )
     greedy = max(sampling.temperatures) == 0.0 and sampling.spread == 0.0
-    own = sampling.k - sum(sampling.share_of(extra) for extra in sampling.extra)
     if greedy and own > 1 and not several_ways:
         yield (
             f"sampling.temperatures = {sampling.temperatures} with k = {sampling.k}: at temperature 0 all "

@@ -69,8 +69,9 @@ class FewShotSection(Section):
 class SamplerSection(Section):
     """Another model that answers a share of the completions: an older generation of the run, or one of your choice."""
 
-    share: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """Share of `sampling.k` that it answers (at least one completion a problem)."""
+    share: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Share of `sampling.k` that it answers (at least one completion a problem). A single model may answer all: 1 makes
+    it the teacher of a student that never samples for training."""
     generation: int | None = None
     """A generation of this run: 0 is the base, -1 the champion before the current one. A round that has no such older
     generation leaves it out."""
@@ -153,7 +154,8 @@ class SamplingSection(Section):
                 raise ValueError(f"variants: {variant!r} has no {{prompt}}; put it where the problem goes")
         if isinstance(self.top_p, list) and not self.top_p:
             raise ValueError("top_p = []: give a number, or one for each round")
-        if self.extra and self.k <= (others := sum(self.share_of(e) for e in self.extra)):
+        taught = len(self.extra) == 1 and self.extra[0].model is not None and self.extra[0].share == 1.0
+        if self.extra and not taught and self.k <= (others := sum(self.share_of(e) for e in self.extra)):
             raise ValueError(
                 f"extra: {others} of k = {self.k} completions go to other samplers; leave the policy at least one"
             )
