@@ -73,7 +73,26 @@ class Recipe(Section):
                 "gate.delete_rejected with train.start_from = 'previous' and gate.adjust = false: a round could start "
                 "from weights that are gone; leave gate.adjust on (it goes back to the champion), or keep them"
             )
+        self._check_pairs()
         labels = [s.label for s in self.ood]
         if len(set(labels)) < len(labels):
             raise ValueError(f"ood: the labels {labels} are not distinct; give each set its own")
         return self
+
+    def _check_pairs(self) -> None:
+        """Raise ValueError where the objective needs pairs and nothing could give one."""
+        if "dpo" not in self.train.stages:
+            return
+        asked = f"train.objective = {self.train.objective!r}"
+        budget = self.sampling.budget
+        most = (budget.most or self.sampling.k) if budget.mode == "adaptive" else self.sampling.k
+        if most == 1:
+            raise ValueError(
+                f"{asked} with one completion a problem (sampling.k = {self.sampling.k}): a preference pair takes two; "
+                "raise sampling.k, or set train.objective = 'sft'"
+            )
+        if self.filter.by != "verdict":
+            raise ValueError(
+                f"{asked} with filter.by = {self.filter.by!r}: pairs rest on verdicts, which this control does not "
+                "ask; set train.objective = 'sft' for it"
+            )
