@@ -1,17 +1,17 @@
-"""Poison one round of a run and see what the gate does about it; then the same run without a gate.
+"""Poison rounds of a run and see what the gate does about it; then the same run without a gate.
 
-    python benchmarks/collapse.py --dir DIR                              # the demo's model, both poisons
-    python benchmarks/collapse.py --dir DIR --poison wrong --arms on off --set problems.dev=60
+    python benchmarks/collapse.py --dir DIR                              # the demo's model, both poisons, round 1
+    python benchmarks/collapse.py --dir DIR --poison wrong --rounds 1 2  # and nobody mends it
 
 One prefix (the base and the rounds before the poison) is copied for each arm, so all arms share what came before.
-The poison is a filter of this script's own, put in the place of the stage `filter` for one round; the rounds after
-it have the product's filter again:
+The poison is a filter of this script's own, put in the place of the stage `filter` in the poisoned rounds; all others
+have the product's filter:
 
     template  half of the solved problems have one example each, in one and the same sentence, with the weight of eight
     wrong     the examples are completions that the verifier found wrong
 
 Arms: `on` (the recipe's gate), `off` (gate.enabled = false), `repair` (the gate with gate.repair = "interpolate").
-Everything is an ordinary run: after a kill the same command goes on. DIR/collapse.json has the figures.
+Everything is an ordinary run: after a kill the same command goes on. DIR/collapse-*.json has the figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,8 +84,8 @@ def wrong(scope: Scope, examples: list[Example], share: float) -> list[Example]:
 POISONS = {"template": (template, 0.5), "wrong": (wrong, 1.0)}
 
 
-def poisoned(kind: str, round_index: int, share: float | None = None) -> Do:
-    """`run_stage`, with the poison's filter in one round. The manifest shows it as a filter of another version."""
+def poisoned(kind: str, rounds: Collection[int], share: float | None = None) -> Do:
+    """`run_stage`, with the poison's filter in some rounds. The manifest shows it as a filter of another version."""
     poison, usual = POISONS[kind]
 
     def work(stage: Stage, scope: Scope, key: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def poisoned(kind: str, round_index: int, share: float | None = None) -> Do:
         return {**info, "examples": len(rows), "problems": len({e.problem_id for e in rows})}
 
     def do(stage: Stage, scope: Scope) -> dict[str, Any]:
-        if stage.name == "filter" and scope.round == round_index:
+        if stage.name == "filter" and scope.round in rounds:
             stage = replace(stage, version=1000 + sorted(POISONS).index(kind), work=partial(work, stage))
         return run_stage(stage, scope)
 
@@ -201,12 +201,13 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--poison", nargs="+", choices=sorted(POISONS), default=sorted(POISONS))
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=["on", "off"])
-    parser.add_argument("--round", type=int, default=1, help="the round that is poisoned, from 1 on")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[1], help="the rounds that are poisoned, from 1 on")
     parser.add_argument("--share", type=float, help="of the problems; half of them, all for wrong answers")
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
-    if arguments.round < 1:
-        parser.error("--round must be at least 1: the round before it is what the gate goes back to")
+    first = min(arguments.rounds)
+    if first < 1:
+        parser.error("--rounds must be at least 1: the round before is what the gate goes back to")
 
     def recipe(*settings: str) -> Recipe:
         return load_recipe(arguments.recipe, [*SETTINGS.get(arguments.recipe, []), *arguments.set, *settings])
@@ -217,11 +218,11 @@ def main() -> int:
     prefix, results = arguments.dir / "prefix", {}
     with Run.open(recipe(), prefix, reporter=reporter()) as run:
         done = sum("gate" in scope.manifest.entries() for scope in run.rounds())
-        spin(run, rounds=arguments.round - done)
+        spin(run, rounds=max(0, first - done))
     for kind in arguments.poison:
-        runs, do = {}, poisoned(kind, arguments.round, arguments.share)
+        runs, do = {}, poisoned(kind, arguments.rounds, arguments.share)
         for arm in arguments.arms:
-            directory = arguments.dir / f"{kind}-{arm}"
+            directory = arguments.dir / "-".join([kind, *map(str, arguments.rounds), arm])
             runs[arm] = run_arm(prefix, directory, ARMS[arm], recipe, do, reporter())
             results[f"{kind}, gate {arm}"] = figures(runs[arm])
             print(
@@ -235,7 +236,8 @@ def main() -> int:
                         f"- champions on test, gate {arm} minus off, pass@{k}: {d['value']:+.3f} "
                         f"[{d['low']:+.3f}, {d['high']:+.3f}]"
                     )
-    (arguments.dir / "collapse.json").write_text(json.dumps(results, indent=1) + "\n")
+    name = "-".join(["collapse", *arguments.poison, *map(str, arguments.rounds)])
+    (arguments.dir / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     return 0
 
 

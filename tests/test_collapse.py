@@ -34,7 +34,7 @@ SETTINGS += [
     "data.keep=replace",
 ]
 SETTINGS += ["verify.verifier=exact", "verify.options={pattern = 'answer is (-?[0-9]+)'}"]  # starts faster than `math`
-POISON = collapse.poisoned("template", 1, share=1.0)
+POISON = collapse.poisoned("template", [1], share=1.0)
 
 
 def recipe(*overrides):
