@@ -96,7 +96,7 @@ def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     first = next(iter(found.values()))
     counted = [name for name in ("steps", "tokens", "completion_tokens") if name in first]
     summed = {name: sum(m[name] for m in found.values()) for name in counted}
-    whole = {**first, **summed}
+    whole: dict[str, Any] = first | summed
     if "dpo" in found:
         whole["dpo"] = {name: value for name, value in found["dpo"].items() if name not in summed or len(found) > 1}
     return whole
