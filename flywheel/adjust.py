@@ -60,13 +60,20 @@ def _changes(recipe: Recipe, rejected: Sequence[RoundRecord]) -> Iterator[Change
         "train.learning_rate", train.learning_rate, train.learning_rate * SMALLER_STEP**times,
         f"{because}: a smaller step stays nearer to the champion",
     )  # fmt: skip
+    for stage in train.stages:
+        if stage != "sft":
+            rate = train.of_stage(stage).learning_rate
+            yield _change(
+                f"train.{stage}.learning_rate", rate, rate * SMALLER_STEP**times,
+                f"{because}: a smaller step stays nearer to the champion",
+            )  # fmt: skip
     if train.start_from == "previous":
         yield _change("train.start_from", "previous", "champion", f"{because}: its weights are not gone on from")
     if narrower != bool(failed & ENDLESS):  # the two ask for opposite temperatures
         yield _temperatures(recipe, times, narrower, because)
     if (narrower or "ood" in failed) and all(r.index != 0 for r in rejected):
         # The base's rows are those of round 0, which must not be the ones that led astray.
-        share = max(recipe.mix.base, min(BASE_SHARE * times, 0.9 - recipe.mix.human))
+        share = max(recipe.mix.base, min(BASE_SHARE * times, 0.9 - recipe.mix.human - recipe.mix.general))
         yield _change(
             "mix.base", recipe.mix.base, round(share, 6), f"{because}: right answers of the base hold its variety"
         )

@@ -50,7 +50,10 @@ class Control:
 def _unfiltered(by: str) -> Callable[[Recipe, Reference], Settings]:
     def settings(recipe: Recipe, reference: Reference) -> Settings:
         # The gate asks the verifier as well, so a control without a verifier has none.
-        return {"filter": {"by": by, "rows": reference.examples}, "gate": {"enabled": False}}
+        arm: Settings = {"filter": {"by": by, "rows": reference.examples}, "gate": {"enabled": False}}
+        if recipe.train.stages != ("sft",):  # pairs and lessons do not come from examples, so what is left is SFT
+            arm["train"] = {"objective": "sft", "average": None}
+        return arm
 
     return settings
 

@@ -187,7 +187,12 @@ def _lineage(run: RunView, champion: Generation) -> Iterator[str]:
             else f"; {generation.alpha:g} of it mixed with {1 - generation.alpha:g} of its parent"
         )
         origins = ", ".join(f"{n:,} {origin}" for origin, n in train["origins"].items())
-        yield f"  - round {generation.index - 1}: {train['rows']:,} rows ({origins}){mixed}."
+        learnt = [f"{train['rows']:,} rows ({origins})"] if train["rows"] else []
+        if "pairs" in train:
+            learnt.append(f"{train['pairs']['pairs']:,} preference pairs")
+        if "lessons" in train:
+            learnt.append(f"{train['lessons']:,} lessons from itself, told the solution")
+        yield f"  - round {generation.index - 1}: {', '.join(learnt)}{mixed}."
     section = run.recipe.train
     yield (
         f"- {section.epochs:g} epochs a round, learning rate {section.learning_rate:g}, {section.schedule}, batches of "

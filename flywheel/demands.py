@@ -33,6 +33,12 @@ def check_levers(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[
             "hints.template shows {solution} and no train problem has one; map one with problems.columns.solution, or "
             "show {answer}"
         )
+    privileged = recipe.train.objective == "privileged" and "{solution}" in recipe.train.privileged.template
+    if privileged and not any(p.solution for p in problems):
+        raise RecipeError(
+            "train.privileged.template shows {solution} and no train problem has one; map one with "
+            "problems.columns.solution, or show {answer}"
+        )
     _check_verdicts(recipe, problems, traits)
 
 

@@ -131,8 +131,9 @@ def _of_problem(group: Sequence[Sample], given: Given, section: FilterSection, f
     if asked_for and sum(not is_hinted(s) for s in fit) == len(unguided):
         fates |= {s.id: "always_right" for s in fit}
         return []
+    best_first = section.select == "best" and section.by == "verdict"
     # Unguided first: where both take a path, or the cap is near, they stay.
-    fit.sort(key=is_hinted)
+    fit.sort(key=lambda s: (is_hinted(s), -given.verdicts[s.id].score if best_first else 0.0))
     hinted = [s for s in fit if is_hinted(s)]
     if hinted and section.hinted_markers:
         few = {s.id for s in far_below_unguided(hinted, unguided, section.hinted_markers)}

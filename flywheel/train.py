@@ -9,11 +9,23 @@ from typing import Any
 from flywheel import store, training
 from flywheel.run import Run, Scope
 from flywheel.training import contract
-from flywheel.types import Example, Message
+from flywheel.types import Example, Lesson, Message, Pair
 
 
-def train(scope: Scope, rows: Sequence[Example], start: Path, *, key: str, seed: int) -> dict[str, Any]:
-    """Train `rows` from the weights in `start` into the scope's `model` folder; return the trainer's metrics.
+def train(
+    scope: Scope,
+    rows: Sequence[Example],
+    start: Path,
+    *,
+    key: str,
+    seed: int,
+    pairs: Sequence[Pair] = (),
+    lessons: Sequence[Lesson] = (),
+    averaged: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Train `rows`, `pairs` or `lessons` from the weights in `start` into the scope's `model` folder; return metrics.
+
+    The models in `averaged` are averaged in (`train.average`).
 
     Checkpoints lie in `train.parts` until the stage is done. Those of another key are deleted, so a
     changed recipe never goes on from them.
@@ -24,6 +36,8 @@ def train(scope: Scope, rows: Sequence[Example], start: Path, *, key: str, seed:
     label = f"{scope.label} · train"
     metrics = training.train(
         list(rows),
+        pairs=pairs,
+        lessons=lessons,
         model_path=start,
         output=scope.folder / "model",
         work=work,
@@ -32,6 +46,7 @@ def train(scope: Scope, rows: Sequence[Example], start: Path, *, key: str, seed:
         seed=seed,
         log=run.directory / "logs" / f"train-{scope.round:03d}.log",
         pid_dir=run.directory / "pids",
+        averaged=averaged,
         on_progress=lambda done, total: run.reporter.progress(label, done, total, "steps"),
     )
     store.remove(work)

@@ -51,6 +51,7 @@ class Origin(StrEnum):
     TEACHER = "teacher"
     HUMAN = "human"
     BASE = "base"
+    GENERAL = "general"
     OLDER_GENERATION = "older_generation"
 
 
@@ -155,6 +156,41 @@ class Example:
     origin: str
     weight: float = 1.0
     fit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One row of DPO: two completions of one problem, of which the model should come to prefer `chosen`.
+
+    `chosen_id` and `rejected_id` are ids of samples, the scores those of their verdicts.
+    """
+
+    problem_id: str
+    round: int
+    messages: list[Message]
+    chosen: str
+    rejected: str
+    chosen_id: str
+    rejected_id: str
+    chosen_score: float
+    rejected_score: float
+    chosen_tokens: int
+    rejected_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One row of privileged distillation: a completion, the prompt it answered, and the one that tells the solution.
+
+    At each of the completion's tokens, the model behind `messages` learns what the same model says behind `told`.
+    """
+
+    sample_id: str
+    problem_id: str
+    round: int
+    messages: list[Message]
+    told: list[Message]
+    completion: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,15 @@ def test_the_cap_and_how_the_kept_ones_are_chosen():
     assert kept["spread"][0] == texts[0] and kept["spread"][1] != texts[1]
 
 
+def test_the_best_by_score_are_kept_and_of_one_path_the_better_one():
+    texts = ["1 + 4 = 5", "so 1 + 4 = 5", "10 - 5 = 5", "2 + 3 = 5"]
+    samples = [a_sample(index=i, text=t) for i, t in enumerate(texts)]
+    verdicts = {s.id: a_verdict(s, score=score) for s, score in zip(samples, (0.6, 0.9, 0.7, 0.8), strict=True)}
+    examples, dropped = run_filter(samples, FilterSection(cap=2, select="best"), verdicts)
+    assert [e.completion for e in examples] == [texts[1], texts[3]]
+    assert reasons(dropped) == {samples[0].id: "duplicate", samples[2].id: "over_cap"}
+
+
 def test_an_example_with_a_held_out_text_is_refused():
     secret = "a farmer near the old mill keeps seventeen brown goats and sells four at market"
     held_out = HeldOut([Problem("d", secret, "13", split=Split.DEV)], share=0.7, template_share=0.05)

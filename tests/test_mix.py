@@ -45,6 +45,30 @@ def test_shares_of_human_and_base_rows_are_kept_to():
     assert Counter(e.origin for e in found) == {"policy": 20, "human": 10, "base": 10}
 
 
+def test_general_rows_make_up_their_share_of_the_whole():
+    """3:1, as DeepSeek-R1's distillation mixes reasoning with general data."""
+    general = rows(0, 50, "general", "a poem about {i}")
+    source = {"general_source": {"source": "file", "path": "g.jsonl"}}
+    recipe = a_recipe(mix={"general": 0.25, **source}, data={"keep": "replace"})
+    drawn = [training_set(recipe, r, {r: rows(r, 60)}, [], general=general) for r in (0, 1)]
+    for found in drawn:
+        assert Counter(e.origin for e in found) == {"policy": 60, "general": 20}
+    assert {e.completion for e in drawn[0]} != {e.completion for e in drawn[1]}
+    few = training_set(recipe, 0, {0: rows(0, 60)}, [], general=general[:5])
+    assert Counter(e.origin for e in few) == {"policy": 60, "general": 5}
+    with_human = a_recipe(mix={"general": 0.25, "human": 0.25, **source}, data={"keep": "replace"})
+    problems = [Problem(f"p{i}", "q", "9", solution=f"it is {i}") for i in range(100)]
+    found = training_set(with_human, 0, {0: rows(0, 20)}, problems, general=general)
+    assert Counter(e.origin for e in found) == {"policy": 20, "human": 10, "general": 10}
+
+
+def test_general_data_needs_a_source_and_room():
+    with pytest.raises(RecipeError, match="without general_source"):
+        a_recipe(mix={"general": 0.25})
+    with pytest.raises(RecipeError, match=r"human \+ base \+ general is 1"):
+        a_recipe(mix={"general": 0.5, "human": 0.5, "general_source": {}})
+
+
 def test_human_rows_need_solutions():
     with pytest.raises(RecipeError, match=r"mix.human.*problems.columns.solution"):
         training_set(a_recipe(mix={"human": 0.5}), 0, {0: rows(0, 2)}, [Problem("p", "q", "9")])

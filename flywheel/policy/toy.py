@@ -96,6 +96,14 @@ def interpolated(a: ToyModel, b: ToyModel, share: float) -> ToyModel:
     return ToyModel(between(a.skill, b.skill), between(a.gain, b.gain), styles)
 
 
+def mean_of(models: Sequence[tuple[ToyModel, float]]) -> ToyModel:
+    """The weighted mean of several models; weights sum to 1."""
+    names = [name for name in STYLES if any(name in m.styles for m, _ in models)]
+    styles = {name: sum(w * m.styles.get(name, 0.0) for m, w in models) for name in names}
+    skill, gain = (sum(w * getattr(m, name) for m, w in models) for name in ("skill", "gain"))
+    return ToyModel(min(1.0, skill), min(1.0, gain), styles)  # rounding must not carry it over 1
+
+
 # ---- sums ----------------------------------------------------------------------------------------
 
 

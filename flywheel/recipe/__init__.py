@@ -36,12 +36,21 @@ from flywheel.recipe.sampling import (
     SweepSection,
 )
 from flywheel.recipe.section import Section
-from flywheel.recipe.train import LoraOptions, TrainSection
+from flywheel.recipe.train import (
+    AverageOptions,
+    DpoOptions,
+    LoraOptions,
+    PrivilegedOptions,
+    TrainingStage,
+    TrainSection,
+)
 from flywheel.recipe.whole import Recipe
 
 __all__ = [
+    "AverageOptions",
     "BudgetSection",
     "DataSection",
+    "DpoOptions",
     "EvaluateSection",
     "FewShotSection",
     "FilterSection",
@@ -54,6 +63,7 @@ __all__ = [
     "OodSet",
     "OpenAIOptions",
     "PolicySection",
+    "PrivilegedOptions",
     "ProblemSource",
     "ProblemsSection",
     "Recipe",
@@ -64,6 +74,7 @@ __all__ = [
     "SweepSection",
     "ToyOptions",
     "TrainSection",
+    "TrainingStage",
     "TransformersOptions",
     "VerifySection",
     "VllmOptions",

@@ -14,6 +14,7 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _policy_and_training(recipe)
     yield from _sampling(recipe)
     yield from _filter_and_verifier(recipe)
+    yield from _pairs(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -99,3 +100,22 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
     labels = [s.label for s in recipe.ood]
     if len(set(labels)) < len(labels):
         yield f"ood: the labels {labels} are not distinct; give each set its own"
+
+
+def _pairs(recipe: Recipe) -> Iterator[str]:
+    """Where the objective needs preference pairs and nothing could give one."""
+    if "dpo" not in recipe.train.stages:
+        return
+    asked = f"train.objective = {recipe.train.objective!r}"
+    budget = recipe.sampling.budget
+    most = (budget.most or recipe.sampling.k) if budget.mode == "adaptive" else recipe.sampling.k
+    if most == 1:
+        yield (
+            f"{asked} with one completion a problem (sampling.k = {recipe.sampling.k}): a preference pair takes two; "
+            "raise sampling.k, or set train.objective = 'sft'"
+        )
+    if recipe.filter.by != "verdict":
+        yield (
+            f"{asked} with filter.by = {recipe.filter.by!r}: pairs rest on verdicts, which this control does not "
+            "ask; set train.objective = 'sft' for it"
+        )

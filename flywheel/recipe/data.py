@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from flywheel.recipe.problems import ProblemSource
 from flywheel.recipe.section import Count, Seconds, Section, Share, knob
 
 
@@ -73,8 +74,9 @@ class FilterSection(Section):
     dedup: Literal["path", "text", "none"] = "path"
     """`path` keeps one of each reasoning path (the list of equations; without equations the normalised text), `text`
     one of each text."""
-    select: Literal["first", "shortest", "spread"] = "spread"
-    """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, or paths far apart."""
+    select: Literal["first", "shortest", "spread", "best"] = "spread"
+    """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, paths far apart, or the
+    `best` by score (for reward models and judges; of samples that take one path, too, the best stays)."""
     min_score: Share = 0.0
     """A verdict's score must reach this, beside being correct: for judges and reward models, stricter than their own
     threshold."""
@@ -120,6 +122,12 @@ class MixSection(Section):
     """Share of the training set that is the problems' own human solutions."""
     base: Share = 0.0
     """Share that is right answers the base model gave, from round 0."""
+    general: Share = 0.0
+    """Share that is general data, which has nothing to do with the problems, so that the model stays able elsewhere.
+    With too few rows at hand, all are taken."""
+    general_source: ProblemSource | None = None
+    """Where general data comes from: what is learnt is a row's `solution`, or its `answer` where it has none (map them
+    with `columns`). Read once, when the run begins; rows that carry held-out problems are left out."""
     floor: Share = 0.0
     """Least share of human and base rows together. With too few at hand they are repeated; where `repeats` does not
     allow enough of that, the round refuses to train."""
@@ -127,11 +135,18 @@ class MixSection(Section):
     """How often a human or base row may stand in a training set, for `floor`. Up to four passes over the same rows are
     worth nearly as much as new ones (Muennighoff et al. 2023, arXiv:2305.16264)."""
 
+    @property
+    def added(self) -> float:
+        """The share of the training set that is not the policy's own rows."""
+        return self.human + self.base + self.general
+
     @model_validator(mode="after")
     def _room(self) -> MixSection:
         if self.floor > self.human + self.base:
             raise ValueError(f"floor is {self.floor:g} but human + base only {self.human + self.base:g}; raise these")
-        if self.human + self.base >= 1.0:
-            share = self.human + self.base
-            raise ValueError(f"human + base is {share:g}; leave room for the policy's own rows (under 1)")
+        if self.added >= 1.0:
+            names = "human + base" + " + general" * bool(self.general)
+            raise ValueError(f"{names} is {self.added:g}; leave room for the policy's own rows (under 1)")
+        if self.general and self.general_source is None:
+            raise ValueError(f"general is {self.general:g} without general_source; say where the rows come from")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flywheel.recipe.section import Count, Section, Share, knob
 
@@ -22,8 +22,91 @@ class LoraOptions(Section):
     """Which layers get an adapter."""
 
 
+class DpoOptions(Section):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290) on pairs of completions of one problem:
+    `chosen` is an example of the round, `rejected` another sample of the same problem that was judged lower."""
+
+    pairs: Literal["verdict", "score"] = "verdict"
+    """`verdict` sets right against wrong. `score` sets a higher verdict's score against a lower one, right or not: for
+    reward models and judges."""
+    min_gap: Share = 0.0
+    """The two verdicts' scores must be at least this far apart; with `pairs = "score"` they always differ."""
+    length_ratio: Annotated[float, Field(ge=1.0)] | None = None
+    """The longer completion may have at most so many times the tokens of the shorter one: without a limit a model can
+    learn that longer, or shorter, is better. None sets no limit."""
+    cap: Count = 2
+    """Pairs a problem and round, at most. A completion stands in one pair of its problem only."""
+    beta: Annotated[float, Field(gt=0.0)] = 0.1
+    """How strongly the model is held to where it started: the temperature of the loss."""
+    nll: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the chosen completions' mean negative log-likelihood a token, added to the loss; Llama 3 takes 0.2
+    (arXiv:2407.21783, section 4.1.4). It keeps the chosen ones from becoming less likely along with the others."""
+    epochs: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
+    """Passes over the pairs."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 2e-6
+    """The peak learning rate; about a tenth of that of SFT."""
+    batch_size: Count = 16
+    """Pairs an optimiser step, over all devices."""
+    micro_batch: Count = knob(4)
+    """Pairs a forward pass and device, which are twice as many rows."""
+
+
+class PrivilegedOptions(Section):
+    """Distillation from the model that training starts from, frozen and told the solution, token by token on samples of
+    the policy's own. It is one model with one tokenizer; another teacher is a sampler (`sampling.extra`)."""
+
+    template: str = "{prompt}\n\nThe correct answer is {answer}. Answer as if you had not been told."
+    """The user turn that the teacher sees: `{prompt}`, and `{answer}` or `{solution}` (the human one)."""
+    samples: Literal["all", "right", "wrong"] = "all"
+    """Which of the round's samples are lessons."""
+    cap: Count = 4
+    """Lessons a problem and round, at most."""
+    divergence: Literal["forward", "reverse", "js"] = "js"
+    """What is made small: `forward` KL(teacher‖student), `reverse` KL(student‖teacher), or `js`, Jensen-Shannon."""
+    epochs: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
+    """Passes over the lessons; under 1 stops early."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 5e-6
+    """The peak learning rate."""
+    batch_size: Count = 16
+    """Lessons an optimiser step."""
+    micro_batch: Count = knob(4)
+    """Lessons a forward pass; each has a vocabulary of logits for every token, twice."""
+
+    @model_validator(mode="after")
+    def _tells_something(self) -> PrivilegedOptions:
+        if "{prompt}" not in self.template:
+            raise ValueError(f"template {self.template!r} has no {{prompt}}; put it where the problem goes")
+        if "{answer}" not in self.template and "{solution}" not in self.template:
+            raise ValueError(f"template {self.template!r} tells nothing; put {{answer}} or {{solution}} into it")
+        return self
+
+
+TrainingStage = Literal["sft", "dpo", "privileged"]
+"""What a training can learn: examples, pairs, lessons."""
+
+
+class AverageOptions(Section):
+    """The candidate's weights as a mean: of several generations, of its training's stages, or of both."""
+
+    generations: Count = 1
+    """The candidate and the last accepted generations, so many together at most; fewer while there are fewer. The base
+    is not among them."""
+    stages: bool = False
+    """With `objective = "sft_then_dpo"`: the mean of the weights after SFT and after DPO."""
+
+    @model_validator(mode="after")
+    def _averages_something(self) -> AverageOptions:
+        if self.generations == 1 and not self.stages:
+            raise ValueError("generations is 1 and stages false, which averages nothing; set one of them")
+        return self
+
+
 class TrainSection(Section):
     """How a candidate is trained from examples."""
+
+    objective: Literal["sft", "dpo", "sft_then_dpo", "privileged"] = "sft"
+    """`sft` learns to say the examples, `dpo` to prefer right completions to wrong ones, `sft_then_dpo` first the one,
+    then the other. `privileged` learns from itself with the solution in sight."""
 
     backend: Literal["sft", "toy"] = "sft"
     """`sft` is TRL's SFTTrainer; `toy` goes with the toy policy."""
@@ -51,6 +134,12 @@ class TrainSection(Section):
     """Gradients are scaled down to this norm."""
     lora: LoraOptions | None = None
     """Train adapters instead of all weights."""
+    dpo: DpoOptions = DpoOptions()
+    """Which pairs DPO learns from, and how; schedule, warm-up, precision and the like are those of `train`."""
+    privileged: PrivilegedOptions = PrivilegedOptions()
+    """What `objective = "privileged"` tells the teacher, and how the student learns."""
+    average: AverageOptions | None = None
+    """Average weights before the candidate is measured."""
     share_prompts: bool = knob(True)
     """Lay the completions of one prompt side by side behind a single copy of it: same loss, fewer tokens."""
     gradient_checkpointing: bool = knob(False)
@@ -66,3 +155,34 @@ class TrainSection(Section):
     `tensorboard --logdir RUN/logs/tensorboard`."""
     min_examples: Count = 1
     """With fewer examples a round ends with "nothing to train on"."""
+
+    @property
+    def stages(self) -> tuple[TrainingStage, ...]:
+        """The trainings that `objective` names, in order."""
+        if self.objective == "sft_then_dpo":
+            return ("sft", "dpo")
+        return (self.objective,)
+
+    def of_stage(self, stage: TrainingStage) -> TrainSection:
+        """The settings of one training: all but SFT have epochs, rate and batches of their own."""
+        if stage == "sft":
+            return self
+        options = self.dpo if stage == "dpo" else self.privileged
+        own = {name: getattr(options, name) for name in ("epochs", "learning_rate", "batch_size", "micro_batch")}
+        return self.model_copy(update=own)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainSection:
+        if self.fsdp and "dpo" in self.stages:
+            raise ValueError(
+                f"fsdp with objective = {self.objective!r}: the reference's likelihoods are worked out before weights "
+                "are sharded; set fsdp = false, with lora where memory is short"
+            )
+        if self.objective == "privileged" and (self.fsdp or self.processes > 1 or self.backend == "toy"):
+            raise ValueError(
+                "objective = 'privileged' trains in one process and on real weights; set processes = 1 and fsdp = "
+                "false (lora, where memory is short), and leave backend at 'sft'"
+            )
+        if self.average is not None and self.average.stages and len(self.stages) == 1:
+            raise ValueError(f"average.stages with objective = {self.objective!r}, which has one stage; leave it out")
+        return self

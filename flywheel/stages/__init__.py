@@ -26,6 +26,7 @@ from flywheel.stages.keys import (
     train_inputs,
     verifiers,
 )
+from flywheel.stages.learn import learnt_files
 from flywheel.stages.stage import Stage, run_stage
 
 CHECK = Stage(
@@ -52,8 +53,7 @@ FILTER = Stage(
     filter_inputs, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
-    "train", 1, lambda _: ("training_set.parquet", "model"), adjusted_sections("data", "mix", "train"), train_inputs,
-    work.train_stage,
+    "train", 1, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
     "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,

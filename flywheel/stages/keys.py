@@ -143,10 +143,21 @@ def sweep_inputs(scope: Scope) -> dict[str, Any]:
 def train_inputs(scope: Scope) -> dict[str, Any]:
     """The examples a round trains on, and the weights it starts from."""
     run, index = scope.run, round_index(scope)
+    averaged = [run.model_digest(g) for g in generations_to_average(scope)]
     return {
         "examples": {str(i): key_of(run.round(i), "filter") for i in rounds_to_learn(scope)},
         "start": run.model_digest(run.starting_generation(index)),
+        **({"averaged": averaged} if averaged else {}),
+        **({"general": run.facts.get("general")} if scope.recipe.mix.general else {}),
     }
+
+
+def generations_to_average(scope: Scope) -> list[Generation]:
+    """The accepted generations that a round's candidate is averaged with, the newest first."""
+    average = scope.recipe.train.average
+    others = average.generations - 1 if average else 0
+    before = [g for g in scope.run.generations() if g.index <= round_index(scope) and g.status == "accepted"]
+    return before[::-1][:others]
 
 
 def evaluate_inputs(scope: Scope) -> dict[str, Any]:

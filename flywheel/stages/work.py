@@ -22,12 +22,13 @@ from flywheel.models import model_digest
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
 from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
-from flywheel.stages.keys import held_out_keys, round_index, rounds_to_learn, verifiers
+from flywheel.stages.keys import generations_to_average, held_out_keys, round_index, rounds_to_learn, verifiers
+from flywheel.stages.learn import general_rows, pairs_of, read_lessons
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.standing import standing
 from flywheel.sweep import balance_table
 from flywheel.train import check, train
-from flywheel.types import Dropped, Example, Origin, Outcome, Sample, Split, Verdict
+from flywheel.types import Dropped, Example, Lesson, Origin, Outcome, Pair, Sample, Split, Verdict
 from flywheel.waves import saving
 
 
@@ -172,17 +173,44 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     run, index = scope.run, round_index(scope)
     by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in rounds_to_learn(scope)}
     problems = run.split(Split.TRAIN)
-    rows = training_set(scope.recipe, index, by_round, problems, kinds=run.path_kinds(problems))
+    section, given = scope.recipe.train, dict[str, Any]()
+    rows: list[Example] = []
+    pairs: list[Pair] = []
+    if "sft" in section.stages:
+        general, refused = general_rows(scope)
+        rows = training_set(scope.recipe, index, by_round, problems, kinds=run.path_kinds(problems), general=general)
+        if refused:
+            given["general_refused"] = refused
     store.write_rows(scope.folder / "training_set.parquet", Example, rows)
-    start = run.starting_generation(index)
+    if "dpo" in section.stages:
+        pairs, without = pairs_of(scope)
+        store.write_rows(scope.folder / "pairs.parquet", Pair, pairs)
+        given["pairs"] = {"pairs": len(pairs), "of_this_round": sum(p.round == index for p in pairs), "none": without}
+    lessons: list[Lesson] = []
+    if "privileged" in section.stages:
+        lessons, without = read_lessons(scope)
+        store.write_rows(scope.folder / "lessons.parquet", Lesson, lessons)
+        given["lessons_none"] = without
+    start, averaged = run.starting_generation(index), generations_to_average(scope)
+    if averaged:
+        given["averaged"] = [g.index for g in averaged]
     run.release_policy()
-    seed = derive_seed(run.recipe.seed, "train", index)
-    metrics = train(scope, rows, run.model_path(start), key=key, seed=seed)
+    metrics = train(
+        scope,
+        rows,
+        run.model_path(start),
+        key=key,
+        seed=derive_seed(run.recipe.seed, "train", index),
+        pairs=pairs,
+        lessons=lessons,
+        averaged=[run.model_path(g) for g in averaged],
+    )
     origins = Counter(r.origin for r in rows)
     return {
         "parent": start.index,
         "rows": len(rows),
         "origins": dict(sorted(origins.items())),
+        **given,
         "digest": model_digest(scope.folder / "model"),
         **metrics,
     }

@@ -26,7 +26,8 @@ from flywheel.policy import toy
 
 CHUNK = 1 << 18
 """Numbers that are mixed at once."""
-_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""The dtypes that can be mixed, as numpy reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def _mix_files(champion: Path, candidate: Path, alpha: float, target: Path) -> N
         with open(shard, "rb") as source, open(target / shard.name, "wb") as out:
             out.write(source.read(min((t.start for t in mine), default=shard.stat().st_size)))
             for tensor in mine:
-                with open((other := _counterpart(tensor, theirs, ours)).file, "rb") as beside:
+                with open((other := counterpart(tensor, theirs, ours)).file, "rb") as beside:
                     for chunk in _mixed(tensor, source, other, beside, alpha):
                         out.write(chunk)
 
@@ -93,61 +94,65 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def _counterpart(tensor: Tensor, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> Tensor:
-    """The champion's tensor of that name, or of one tied to it: some files hold shared weights once, some twice."""
+def counterpart(tensor: Tensor, theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> Tensor:
+    """Another model's tensor of that name, or of one tied to it: some files hold shared weights once, some twice."""
     other = theirs.get(tensor.name)
     if other is None:
-        twins = (t for t in ours.values() if t.name in theirs and t.shape == tensor.shape and _same_bytes(t, tensor))
+        twins = (t for t in ours.values() if t.name in theirs and t.shape == tensor.shape and same_bytes(t, tensor))
         other = next((theirs[t.name] for t in twins), None)
     if other is None or other.shape != tensor.shape:
         found = "nothing" if other is None else f"shape {list(other.shape)}"
         raise ModelError(
-            f"{tensor.name} has shape {list(tensor.shape)} in {tensor.file.parent} and {found} in the champion; only "
-            "models of one shape can be interpolated"
+            f"{tensor.name} has shape {list(tensor.shape)} in {tensor.file.parent} and {found} in the other "
+            "model; only models of one shape can be mixed"
         )
     return other
 
 
-def _same_bytes(a: Tensor, b: Tensor) -> bool:
+def same_bytes(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same bytes of the same dtype."""
     if (a.dtype, a.length) != (b.dtype, b.length):
         return False
     with open(a.file, "rb") as one, open(b.file, "rb") as two:
-        return all(x == y for x, y in zip(_pieces(a, one, CHUNK), _pieces(b, two, CHUNK), strict=True))
+        return all(x == y for x, y in zip(pieces(a, one, CHUNK), pieces(b, two, CHUNK), strict=True))
 
 
-def _pieces(tensor: Tensor, handle: IO[bytes], size: int) -> Iterator[bytes]:
+def pieces(tensor: Tensor, handle: IO[bytes], size: int) -> Iterator[bytes]:
+    """A tensor's bytes, at most `size` at a time."""
     for offset in range(0, tensor.length, size):
         handle.seek(tensor.start + offset)
         yield handle.read(min(size, tensor.length - offset))
 
 
 def _mixed(ours: Tensor, source: IO[bytes], theirs: Tensor, beside: IO[bytes], alpha: float) -> Iterator[bytes]:
-    if ours.dtype not in _FLOATS or theirs.dtype not in _FLOATS:
-        if not _same_bytes(ours, theirs):
+    if ours.dtype not in FLOATS or theirs.dtype not in FLOATS:
+        if not same_bytes(ours, theirs):
             raise ModelError(
                 f"{ours.name} holds {ours.dtype} in {ours.file} and {theirs.dtype} in {theirs.file}, and they differ; "
-                f"{', '.join(_FLOATS)} can be interpolated"
+                f"{', '.join(FLOATS)} can be interpolated"
             )
-        yield from _pieces(ours, source, CHUNK)
+        yield from pieces(ours, source, CHUNK)
         return
-    sizes = [CHUNK * np.dtype(_FLOATS[t.dtype]).itemsize for t in (ours, theirs)]
-    pairs = zip(_pieces(ours, source, sizes[0]), _pieces(theirs, beside, sizes[1]), strict=True)
+    sizes = [CHUNK * np.dtype(FLOATS[t.dtype]).itemsize for t in (ours, theirs)]
+    pairs = zip(pieces(ours, source, sizes[0]), pieces(theirs, beside, sizes[1]), strict=True)
     for mine, other in pairs:
-        a, b = _decoded(mine, ours.dtype), _decoded(other, theirs.dtype)
+        a, b = decoded(mine, ours.dtype), decoded(other, theirs.dtype)
         share = np.float64(alpha) if a.dtype == b.dtype == np.float64 else np.float32(alpha)
-        yield _encoded((1 - share) * b + share * a, ours.dtype)
+        yield encoded((1 - share) * b + share * a, ours.dtype)
 
 
-def _decoded(data: bytes, dtype: str) -> np.ndarray:
-    stored = np.frombuffer(data, _FLOATS[dtype])
+def decoded(data: bytes, dtype: str) -> np.ndarray:
+    """Stored numbers as float32, or as float64 where that is how they are stored."""
+    stored = np.frombuffer(data, FLOATS[dtype])
     if dtype == "BF16":  # the upper half of a float32
         return (stored.astype("<u4") << 16).view("<f4")
     return stored if dtype == "F64" else stored.astype("<f4")
 
 
-def _encoded(values: np.ndarray, dtype: str) -> bytes:
+def encoded(values: np.ndarray, dtype: str) -> bytes:
+    """Numbers as they are stored."""
     if dtype != "BF16":
-        return values.astype(_FLOATS[dtype]).tobytes()
+        return values.astype(FLOATS[dtype]).tobytes()
     bits = values.astype("<f4").view("<u4")
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even, as torch does
     return np.where(np.isnan(values), 0x7FC0, rounded).astype("<u2").tobytes()

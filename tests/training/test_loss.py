@@ -11,6 +11,7 @@ from flywheel import training
 from flywheel.recipe import ModelSection, TrainSection
 from flywheel.training import sft
 from flywheel.training.collate import Encoded, lay_out, to_tensors
+from flywheel.types import Example
 from tests.training.conftest import sums
 
 
@@ -130,7 +131,7 @@ def test_an_examples_weight_reaches_the_loss_through_the_job_file(trainer, tiny_
             model=ModelSection(),
             seed=1,
         )
-        read = sft.Job.read(job).examples()
+        read = sft.Job.read(job).rows(Example)
         rows = sft.encode_all(sft.load_tokenizer(tiny_model), tiny_model, read, 1024)
         batches[name] = to_tensors(lay_out(rows, share=True, attention_cost=0.0), 2)
         if name == "part":

@@ -70,7 +70,7 @@ def test_checkpoints_of_another_training_are_never_gone_on_from(tmp_path):
 
 
 def test_only_a_checkpoint_written_to_its_end_counts(tmp_path):
-    from flywheel.training.sft import MARKER, newest_checkpoint
+    from flywheel.training.job import MARKER, newest_checkpoint
 
     assert newest_checkpoint(tmp_path) is None
     for step, marker in ((9, {"a": 3}), (10, {"a": 3}), (11, {"a": 4}), (12, None), (13, {"a": 3, "gone": 1})):
