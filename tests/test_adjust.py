@@ -37,6 +37,13 @@ def test_worse_asks_for_a_smaller_step():
     }
 
 
+def test_a_second_stage_takes_a_smaller_step_too():
+    both = recipe("train.objective=sft_then_dpo", "train.dpo.learning_rate=4e-6")
+    found = changes(adjust(both, [rejected(1, "pass_1")]))
+    assert found == {"train.learning_rate": (4e-5, 2e-5), "train.dpo.learning_rate": (4e-6, 2e-6)}
+    assert applied(both, adjust(both, [rejected(1, "pass_1")])).train.of_stage("dpo").learning_rate == 2e-6
+
+
 @pytest.mark.parametrize("line", ["pass_k", "paths", "markers"])
 def test_narrower_asks_for_heat_and_for_the_base(line):
     found = changes(adjust(recipe(), [rejected(1, line)]))

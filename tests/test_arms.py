@@ -39,6 +39,15 @@ def test_controls_have_the_samples_and_numbers_of_the_recipes_own_run():
         control_arms(recipe, REFERENCE, ["no_verifer"])
 
 
+def test_controls_of_a_recipe_with_pairs_train_on_examples_alone():
+    arms = {arm.name: arm.recipe.train for arm in control_arms(load_recipe("llama3"), REFERENCE, list(CONTROLS))}
+    assert [arms[name].objective for name in ("no_verifier", "random_filter", "one_round")] == [
+        "sft",
+        "sft",
+        "sft_then_dpo",
+    ]
+
+
 @pytest.mark.parametrize("name", LEVERS)
 @pytest.mark.parametrize("recipe", shipped_recipes())
 def test_every_lever_can_be_turned_and_turned_back(name, recipe):
