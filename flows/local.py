@@ -86,8 +86,8 @@ def _run_flow(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Repor
 
 def _from_the_loop(error: BaseException) -> bool:
     """Whether an error came up through the work of a stage, and not out of Prefect around it."""
-    names = (frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(name in ("flywheel.run", "flywheel.stages") for name in names)
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name == "flywheel.run" or name.startswith("flywheel.stages.") for name in names)
 
 
 def _prefect_failed(error: Exception) -> FlywheelError:

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast examples come says something about the machine, not about the code.
+settings.register_profile("flywheel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("flywheel")
 
 # Where pytest keeps its own folders, and the scratch folders below: not within the scratch folder of the process that
 # started this one, because sockets' paths must be short.

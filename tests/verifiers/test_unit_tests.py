@@ -341,11 +341,11 @@ def test_it_fails_closed_before_a_run_starts(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_its_identity_covers_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flywheel import plugins
+    from flywheel import identity
 
     seen: list[str] = []
-    real = plugins.file_digest
-    monkeypatch.setattr(plugins, "file_digest", lambda path: (seen.append(path.name), real(path))[1])
+    real = identity.file_digest
+    monkeypatch.setattr(identity, "file_digest", lambda path: (seen.append(path.name), real(path))[1])
     verifier_identity("unit_tests", {})
     assert {"unit_tests.py", "unit_tests_judge.py", "unit_tests_candidate.py", "seccomp.py", "zygote.py"} <= set(seen)
 
