@@ -85,17 +85,6 @@ def read_model(folder: Path) -> ToyModel:
     return model
 
 
-def interpolated(a: ToyModel, b: ToyModel, share: float) -> ToyModel:
-    """The model between two: `share` of the way from `a` to `b`."""
-
-    def between(x: float, y: float) -> float:
-        return (1 - share) * x + share * y
-
-    names = [name for name in STYLES if name in a.styles or name in b.styles]
-    styles = {name: between(a.styles.get(name, 0.0), b.styles.get(name, 0.0)) for name in names}
-    return ToyModel(between(a.skill, b.skill), between(a.gain, b.gain), styles)
-
-
 def mean_of(models: Sequence[tuple[ToyModel, float]]) -> ToyModel:
     """The weighted mean of several models; weights sum to 1."""
     names = [name for name in STYLES if any(name in m.styles for m, _ in models)]

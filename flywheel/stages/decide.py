@@ -17,7 +17,7 @@ from flywheel.repair import Mixture, repaired
 from flywheel.run import Scope
 from flywheel.stages.keys import round_index
 from flywheel.stages.stage import Stage, run_stage
-from flywheel.training.interpolate import interpolate
+from flywheel.training.average import interpolate
 from flywheel.types import Generation
 
 

@@ -1,8 +1,9 @@
-"""The mean of several models of one shape, tensor by tensor.
+"""The mean of models of one shape, tensor by tensor, and the mixture of two, which is one.
 
-Averaging checkpoints of one lineage keeps them on a path of low loss (model soups: Wortsman et al. 2022,
-arXiv:2203.05482); Llama 3 averages its models at every stage (arXiv:2407.21783, section 4.1.5). All models are read at
-once as streams and added up in float32, so memory stays at a few megabytes and the mean is rounded only once.
+Fine-tuned and original weights, averaged linearly, lie on a path of low loss and often do better than either end
+(WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903); so do checkpoints of one lineage (model soups: Wortsman et al. 2022,
+arXiv:2203.05482), and Llama 3 averages its models at every stage (arXiv:2407.21783, section 4.1.5). All models are
+read at once as streams and added up in float32, so memory stays at a few megabytes and the mean is rounded only once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from flywheel.errors import ModelError
 from flywheel.policy import toy
-from flywheel.training.interpolate import (
+from flywheel.training.weights import (
     CHUNK,
     FLOATS,
     Tensor,
@@ -50,6 +51,14 @@ def average(models: Sequence[tuple[Path, float]], target: Path) -> None:
     os.replace(part, target)
 
 
+def interpolate(champion: Path, candidate: Path, alpha: float, target: Path) -> None:
+    """Write the folder `target`: the champion's weights moved by `alpha` of the way to the candidate's.
+
+    Every weight is (1 - alpha) · champion + alpha · candidate; dtypes and other files are the candidate's.
+    """
+    average([(candidate, alpha), (champion, 1.0 - alpha)], target)
+
+
 def _average_files(models: Sequence[tuple[Path, float]], target: Path) -> None:
     first, weights = models[0][0], [weight for _, weight in models]
     ours, *others = [tensors(folder) for folder, _ in models]
@@ -74,7 +83,7 @@ def _mean(members: Sequence[Tensor], handles: Sequence[IO[bytes]], weights: Sequ
             if not same_bytes(ours, member):
                 raise ModelError(
                     f"{ours.name} holds {ours.dtype} in {ours.file} and {member.dtype} in {member.file}, and they "
-                    f"differ; {', '.join(FLOATS)} can be averaged"
+                    f"differ; {', '.join(FLOATS)} can be mixed"
                 )
         yield from pieces(ours, handles[0], CHUNK)
         return

@@ -64,7 +64,7 @@ def test_models_of_another_shape_are_refused_and_leave_nothing(tmp_path):
         average([(a, 0.5), (b, 0.5)], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
     c, d = (write(tmp_path / n, {"w": torch.ones(3), "steps": torch.tensor([i])}) for i, n in enumerate("cd"))
-    with pytest.raises(ModelError, match="can be averaged"):
+    with pytest.raises(ModelError, match="can be mixed"):
         average([(c, 0.5), (d, 0.5)], tmp_path / "mean")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tracemalloc
 
 import pytest
@@ -13,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from flywheel.errors import ModelError
 from flywheel.policy import toy
-from flywheel.training import interpolate as module
-from flywheel.training.interpolate import interpolate, tensors
+from flywheel.training.average import interpolate
+from flywheel.training.weights import tensors
 
 
 def folder(path, weights, config=None, shards=1):
@@ -41,7 +42,9 @@ def random_weights(dtype, seed):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("shards", [(1, 1), (1, 3), (3, 2)])
 def test_a_mixture_is_what_torch_makes(tmp_path, monkeypatch, dtype, shards):
-    monkeypatch.setattr(module, "CHUNK", 10)  # so that tensors are mixed in several pieces
+    monkeypatch.setattr(
+        sys.modules["flywheel.training.average"], "CHUNK", 10
+    )  # so that tensors are mixed in several pieces
     old, new = random_weights(dtype, 0), random_weights(dtype, 1)
     champion, candidate = (
         folder(tmp_path / "old", old, shards=shards[0]),

@@ -1,19 +1,12 @@
-"""Interpolate two models of one shape, tensor by tensor: a mixture keeps much of what only one of them can do.
-
-Fine-tuned and original weights, averaged linearly, lie on a path of low loss and often do better than
-either end (WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903). The safetensors files are read and written as a
-stream, so memory stays at a few megabytes whatever the model's size, and torch is not needed: the mixture has the
-candidate's files, header for header, with other numbers in them.
+"""Models' weights as they lie on disk: which tensors a folder's safetensors files hold, and their numbers as a stream.
 
 A safetensors file is eight bytes with the length of a JSON header (little-endian), the header, and the tensors' bytes;
-the header gives each tensor's dtype, shape, and place among those bytes.
+the header gives each tensor's dtype, shape, and place among those bytes. Torch is not needed for any of it.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +15,9 @@ from typing import IO, Any
 import numpy as np
 
 from flywheel.errors import ModelError
-from flywheel.policy import toy
 
 CHUNK = 1 << 18
-"""Numbers that are mixed at once."""
+"""Numbers, or bytes, that are read at once."""
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """The dtypes that can be mixed, as numpy reads them."""
 
@@ -40,39 +32,6 @@ class Tensor:
     shape: tuple[int, ...]
     start: int
     length: int
-
-
-def interpolate(champion: Path, candidate: Path, alpha: float, target: Path) -> None:
-    """Write the folder `target`: the champion's weights moved by `alpha` of the way to the candidate's.
-
-    Every weight is (1 - alpha) · champion + alpha · candidate, worked out in float32 (float64 where both are) and
-    stored in the candidate's dtype; all other files are the candidate's. The folder appears whole or not at all.
-    Raises ModelError where the two are not of one shape, or have weights that are not safetensors.
-    """
-    part = target.parent / f".{target.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    if (candidate / toy.FILE).is_file():
-        toy.write_model(part, toy.interpolated(toy.read_model(champion), toy.read_model(candidate), alpha))
-    else:
-        _mix_files(champion, candidate, alpha, part)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
-
-
-def _mix_files(champion: Path, candidate: Path, alpha: float, target: Path) -> None:
-    theirs, ours = tensors(champion), tensors(candidate)
-    for file in sorted(candidate.iterdir()):
-        if file.is_file() and file.suffix != ".safetensors":
-            shutil.copyfile(file, target / file.name)
-    for shard in sorted({t.file for t in ours.values()}):
-        mine = sorted((t for t in ours.values() if t.file == shard), key=lambda t: t.start)
-        with open(shard, "rb") as source, open(target / shard.name, "wb") as out:
-            out.write(source.read(min((t.start for t in mine), default=shard.stat().st_size)))
-            for tensor in mine:
-                with open((other := counterpart(tensor, theirs, ours)).file, "rb") as beside:
-                    for chunk in _mixed(tensor, source, other, beside, alpha):
-                        out.write(chunk)
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
@@ -90,7 +49,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{file} is no safetensors file: {error!r}") from None
     if not found:
-        raise ModelError(f"{folder} has no .safetensors weights, which is what can be interpolated")
+        raise ModelError(f"{folder} has no .safetensors weights, which is what can be mixed")
     return found
 
 
@@ -122,23 +81,6 @@ def pieces(tensor: Tensor, handle: IO[bytes], size: int) -> Iterator[bytes]:
     for offset in range(0, tensor.length, size):
         handle.seek(tensor.start + offset)
         yield handle.read(min(size, tensor.length - offset))
-
-
-def _mixed(ours: Tensor, source: IO[bytes], theirs: Tensor, beside: IO[bytes], alpha: float) -> Iterator[bytes]:
-    if ours.dtype not in FLOATS or theirs.dtype not in FLOATS:
-        if not same_bytes(ours, theirs):
-            raise ModelError(
-                f"{ours.name} holds {ours.dtype} in {ours.file} and {theirs.dtype} in {theirs.file}, and they differ; "
-                f"{', '.join(FLOATS)} can be interpolated"
-            )
-        yield from pieces(ours, source, CHUNK)
-        return
-    sizes = [CHUNK * np.dtype(FLOATS[t.dtype]).itemsize for t in (ours, theirs)]
-    pairs = zip(pieces(ours, source, sizes[0]), pieces(theirs, beside, sizes[1]), strict=True)
-    for mine, other in pairs:
-        a, b = decoded(mine, ours.dtype), decoded(other, theirs.dtype)
-        share = np.float64(alpha) if a.dtype == b.dtype == np.float64 else np.float32(alpha)
-        yield encoded((1 - share) * b + share * a, ours.dtype)
 
 
 def decoded(data: bytes, dtype: str) -> np.ndarray:
