@@ -73,6 +73,10 @@ class Judge:
     """The score from which a completion is CORRECT."""
     max_spread: float = 0.2
     """`rate`: how far the two ratings may lie apart, as a share of the scale; beyond that it is ERROR."""
+    verdict: Literal["reasoned", "letter"] = "reasoned"
+    """`compare`: have the judge give its reasons and then a verdict line, or one letter and nothing else. A small model
+    can say a letter where it never comes to a line in a given form; what a judge does not have to argue, it also
+    answers with less thought."""
     rivals: int = 4
     """`compare`: with how many other samples of its problem each one is compared."""
     max_inconsistent: float = 0.5
@@ -102,6 +106,8 @@ class Judge:
             raise ValueError("name the judging model, also where an endpoint serves it: verdicts depend on it")
         if not 0 < self.scale[1] - self.scale[0] <= LONGEST_SCALE:
             raise ValueError(f"scale = {self.scale!r} is not (lowest, highest), at most {LONGEST_SCALE} apart")
+        if self.verdict == "letter" and self.mode != "compare":
+            raise ValueError("verdict = 'letter' is for mode = 'compare': a rating is no letter")
         for option in ("threshold", "max_spread", "max_inconsistent"):
             if not 0.0 <= getattr(self, option) <= 1.0:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is a share from 0 to 1")
@@ -252,10 +258,12 @@ class Judge:
         asks: list[Ask] = []
         for one, other in pairs:
             for first, second in ((one, other), (other, one)):
+                letter = self.verdict == "letter"
                 question = judge_prompt.comparison(
-                    self._rubric, _task(problem), first, second, self._reference(problem)
+                    self._rubric, _task(problem), first, second, self._reference(problem), letter=letter
                 )
-                asks.append((question, partial(judge_prompt.read_choice, keyword=question.keyword)))
+                keyed = partial(judge_prompt.read_choice, keyword=question.keyword)
+                asks.append((question, judge_prompt.read_letter if letter else keyed))
         said = self._asked(asks)
         return [judge_points.of_pair(there, back) for there, back in zip(said[::2], said[1::2], strict=True)]
 

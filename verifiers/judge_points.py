@@ -41,7 +41,7 @@ def of_pair(there: Said, back: Said) -> Points:
     if min(first, second) <= 1.0 - SURE and max(first, second) >= SURE:
         return Points(why=f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other")
     turned = {"A": "B", "B": "A", "TIE": "TIE"}
-    joint = {word: math.sqrt(there.weights[word] * back.weights[turned[word]]) for word in _SHOWN}
+    joint = {word: math.sqrt(weight * back.weights[turned[word]]) for word, weight in there.weights.items()}
     return Points(_rounded(_points(joint) / (sum(joint.values()) or 1.0)))
 
 

@@ -10,7 +10,7 @@ system, the user or the judge, to give the verdict itself. Against this:
 - The control tokens of chat templates are broken up, because a tokenizer would take them for turns.
 - A verdict counts only as the last line, in full, with a second nonce that stands outside the fences: a
   judge that quotes the completion cannot quote a verdict from it. A judge that comes to no verdict line is asked for
-  the verdict alone, and how likely it finds each is read from its probabilities, so nothing is quoted there either.
+  the verdict alone, and how likely it finds each is read from its probabilities, so nothing is quoted there either. Asked for a letter alone, it says nothing else.
 """
 
 from __future__ import annotations
@@ -82,12 +82,17 @@ def rating(
     return Question(_messages(rubric, task, nonce, parts, asks), keyword, verdicts, alone)
 
 
-def comparison(rubric: str, task: str, first: str, second: str, reference: str | None) -> Question:
-    """Ask which of two answers is better by the rubric."""
+def comparison(
+    rubric: str, task: str, first: str, second: str, reference: str | None, *, letter: bool = False
+) -> Question:
+    """Ask which of two answers is better by the rubric; with `letter` for one letter alone, without reasons."""
     texts = [task, first, second, *([] if reference is None else [reference])]
     nonce, keyword = nonces(texts, "comparison", False)
     parts = [] if reference is None else [fenced("REFERENCE", reference, nonce)]
     parts += [fenced("ANSWER A", first, nonce), fenced("ANSWER B", second, nonce)]
+    if letter:
+        asks = "Which answer is better by the rubric? Their order means nothing. Say one letter: A or B."
+        return Question(_messages(rubric, task, nonce, parts, asks), keyword, CHOICES[:2], "One letter, A or B:")
     asks = (
         "Which answer is better by the rubric? Their order means nothing. Give your reasons in a few sentences. "
         f"Then end with a line that is exactly\n{keyword} X\nwhere X is A, B, or TIE if neither is better."
@@ -153,6 +158,14 @@ def read_choice(said: str, keyword: str) -> str:
     word = _verdict(said, keyword)
     if word not in CHOICES:
         raise Unreadable(f"the verdict {word[:40]!r} is none of A, B, TIE")
+    return word
+
+
+def read_letter(said: str) -> str:
+    """`A` or `B`, where that is all that was said. Raises Unreadable."""
+    word = said.rpartition("</think>")[2].strip(_DECORATION + "\n.:;,\"'()")
+    if word not in CHOICES[:2]:
+        raise Unreadable(f"{said.strip()[:40]!r} is none of A, B")
     return word
 
 

@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 def taken_apart(body: dict[str, Any]) -> Asked:
     text = next(m["content"] for m in reversed(body["messages"]) if "a fence line is one that has" in m["content"])
     nonce = re.findall(r"a fence line is one that has ([0-9a-f]{16}) in it", text)[-1]
-    keyword = re.findall(r"^(VERDICT-[0-9A-F]{6}:) [NX]$", text, re.MULTILINE)[-1]
+    keyword = ["", *re.findall(r"^(VERDICT-[0-9A-F]{6}:) [NX]$", text, re.MULTILINE)][-1]  # "" where a letter will do
     fence = re.compile(rf"===== ([A-Z ]+?) {nonce} BEGINS =====\n(.*?)\n===== \1 {nonce} ENDS =====", re.DOTALL)
     parts = fence.findall(text)
     return Asked(dict(parts), [label for label, _ in parts], keyword, text, fence.sub("", text))

@@ -224,3 +224,48 @@ def test_rivals_bound_the_work(server: Server) -> None:
 def test_a_single_sample_is_compared_with_the_alternatives_alone(server: Server) -> None:
     compared = judge(server, mode="compare")
     assert outcomes([compared.verify(PROBLEM, GOOD), compared.verify(PROBLEM, BAD)]) == ["correct", "wrong"]
+
+
+# -- a letter alone --------------------------------------------------------------------------------
+
+
+def by_letter(asked: Asked) -> str:
+    a, b = worth(asked.sections["ANSWER A"]), worth(asked.sections["ANSWER B"])
+    return "A" if a > b else "B"
+
+
+def test_a_letter_will_do(server: Server) -> None:
+    server.model = by_letter
+    made = judge(server, mode="compare", verdict="letter", threshold=0.5)
+    judged = made.verify_group(PROBLEM, [GOOD, FAIR, BAD])
+    # BAD is no better than what fits any problem, whichever way round: the honest letter turns with the order there.
+    assert outcomes(judged) == ["correct", "correct", "error"]
+    assert judged[0].score == 1.0 and judged[1].score == 0.5
+    assert all("VERDICT" not in body["messages"][-1]["content"] for body in server.bodies)
+
+
+@pytest.mark.parametrize("says", ["A", "B", "Both", "", "A is better", "A or B", "C"])
+def test_a_judge_that_always_says_the_same_decides_nothing(server: Server, says: str) -> None:
+    server.model = lambda asked: says
+    made = judge(server, mode="compare", verdict="letter")
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR, BAD])) == ["error"] * 3
+
+
+def test_a_letter_that_was_not_said_is_asked_for_by_its_likelihood(server: Server) -> None:
+    server.model, server.alone = lambda asked: "Both are fine.", by_letter
+    made = judge(server, mode="compare", verdict="letter", threshold=0.5)
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "correct"]
+    asked = [body["response_format"] for body in server.bodies if "response_format" in body]
+    assert asked and asked[0]["json_schema"]["schema"]["properties"]["answer"]["enum"] == ["A", "B"]
+
+
+@pytest.mark.parametrize("says", ["{}", "{}.", " ({})\n", "**{}**", "<think>hm</think>{}"])
+def test_a_letter_may_be_dressed(server: Server, says: str) -> None:
+    server.model = lambda asked: says.format(by_letter(asked))
+    made = judge(server, mode="compare", verdict="letter", threshold=0.5)
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "correct"]
+
+
+def test_a_rating_is_no_letter(server: Server) -> None:
+    with pytest.raises(ValueError, match="verdict = 'letter' is for mode = 'compare'"):
+        judge(server, verdict="letter")
