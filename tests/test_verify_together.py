@@ -223,6 +223,23 @@ def test_a_verifier_that_waits_for_others_does_not_blame_the_completion(plugin, 
         assert verdicts[0].detail == "not judged within 0.3 s (verify.deadline_seconds)"
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan"), "9"])
+def test_a_deadline_is_a_number_above_zero(seconds: object) -> None:
+    class Late:
+        deadline_seconds = seconds
+
+        def verify(self, problem: Problem, completion: str) -> bool:
+            return True
+
+    with pytest.raises(PluginError, match="deadline_seconds = .* of Late; it is a number above 0"):
+        traits(Late())
+
+
+def test_a_verifiers_own_deadline_holds_where_the_recipe_names_none(plugin) -> None:
+    with pool_of(plugin(WAITING, "Hurried"), deadline_seconds=None) as pool:
+        assert judged(pool, "x")[0].detail == "not judged within 0.3 s (verify.deadline_seconds)"
+
+
 def test_a_path_is_of_a_known_kind() -> None:
     class Odd:
         path_kind = ("a file of its own",)

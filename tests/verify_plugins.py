@@ -127,6 +127,9 @@ class AsyncWaiting:
     async def verify(self, problem, completion):
         await asyncio.sleep(600)
 
+class Hurried(Waiting):
+    deadline_seconds = 0.3
+
 class Confused(Waiting):
     deadline_outcome = "wrong"
 """

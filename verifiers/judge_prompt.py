@@ -10,7 +10,8 @@ system, the user or the judge, to give the verdict itself. Against this:
 - The control tokens of chat templates are broken up, because a tokenizer would take them for turns.
 - A verdict counts only as the last line, in full, with a second nonce that stands outside the fences: a
   judge that quotes the completion cannot quote a verdict from it. A judge that comes to no verdict line is asked for
-  the verdict alone, and how likely it finds each is read from its probabilities, so nothing is quoted there either. Asked for a letter alone, it says nothing else.
+  the verdict alone, and how likely it finds each is read from its probabilities, so nothing is quoted there either.
+  Asked for a letter alone, it says nothing else.
 """
 
 from __future__ import annotations

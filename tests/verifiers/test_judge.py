@@ -254,7 +254,7 @@ def test_a_judge_that_always_says_the_same_decides_nothing(server: Server, says:
 def test_a_letter_that_was_not_said_is_asked_for_by_its_likelihood(server: Server) -> None:
     server.model, server.alone = lambda asked: "Both are fine.", by_letter
     made = judge(server, mode="compare", verdict="letter", threshold=0.5)
-    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "correct"]
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "wrong"]
     asked = [body["response_format"] for body in server.bodies if "response_format" in body]
     assert asked and asked[0]["json_schema"]["schema"]["properties"]["answer"]["enum"] == ["A", "B"]
 
@@ -263,7 +263,7 @@ def test_a_letter_that_was_not_said_is_asked_for_by_its_likelihood(server: Serve
 def test_a_letter_may_be_dressed(server: Server, says: str) -> None:
     server.model = lambda asked: says.format(by_letter(asked))
     made = judge(server, mode="compare", verdict="letter", threshold=0.5)
-    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "correct"]
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "wrong"]
 
 
 def test_a_rating_is_no_letter(server: Server) -> None:

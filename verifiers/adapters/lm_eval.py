@@ -106,4 +106,5 @@ def _filter(entry: dict[str, Any]) -> Any:
     except ImportError as missing:
         raise PluginError(f"the filter {name!r} is lm-eval's ({missing}): pip install lm_eval") from None
     except (KeyError, TypeError, ValueError) as unfit:
-        raise PluginError(f"the filter {name!r} cannot be made of {entry!r}: {unfit}") from None
+        why = " ".join(str(unfit).replace("\\n", " ").split())[:200]
+        raise PluginError(f"the filter {name!r} cannot be made of {entry!r}: {why}") from None
