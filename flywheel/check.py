@@ -72,7 +72,7 @@ def check_verifier(
     be made, ProblemError where there is no problem, StageError where workers cannot be started.
     """
     settings = (section or VerifySection()).model_copy(update={"verifier": verifier, "options": dict(options or {})})
-    made = plugins.make_verifier(verifier, settings.options)
+    made = plugins.make_able_verifier(verifier, settings.options)
     facts = Facts.of(made)
     chosen = choose_problems(verifier, made, facts, problems)
     with Bench(settings, facts.traits, progress) as bench:

@@ -267,6 +267,14 @@ def make_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
     return typing.cast(Verifier, made)
 
 
+def make_able_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
+    """A verifier with its options set, which lacks nothing on this machine. Raises PluginError, as for what it lacks."""
+    made = make_verifier(name, options)
+    if lack := lack_of(made):
+        raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
+    return made
+
+
 def _checked_options(cls: type, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if not dataclasses.is_dataclass(cls):
         return dict(options)
@@ -276,6 +284,12 @@ def _checked_options(cls: type, name: str, options: Mapping[str, Any]) -> dict[s
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
             raise PluginError(f"verifier {name!r} has no option {option!r}; {hint}")
+    defaults = (dataclasses.MISSING, dataclasses.MISSING)
+    needed = [f.name for f in dataclasses.fields(cls) if f.init and (f.default, f.default_factory) == defaults]
+    if missing := [option for option in needed if option not in options]:
+        raise PluginError(
+            f"verifier {name!r} needs the option {missing[0]!r} (verify.options, or --option {missing[0]}=…)"
+        )
     return {option: _checked_value(cls, name, option, value) for option, value in options.items()}
 
 
