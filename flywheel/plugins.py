@@ -268,7 +268,7 @@ def make_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
 
 
 def make_able_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
-    """A verifier with its options set, which lacks nothing on this machine. Raises PluginError, as for what it lacks."""
+    """A verifier with its options set, which lacks nothing here. Raises PluginError, also for what it lacks."""
     made = make_verifier(name, options)
     if lack := lack_of(made):
         raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
