@@ -30,7 +30,7 @@ LAYERS: list[list[str]] = [
     ["gate", "repair"],
     ["view"],
     ["run"],
-    ["train", "fit", "collect", "retention", "card"],
+    ["train", "fit", "collect", "online", "online_trainer", "retention", "card"],
     ["stages"],
     ["loop", "lineage"],
     ["share"],

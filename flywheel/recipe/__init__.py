@@ -39,6 +39,7 @@ from flywheel.recipe.section import Section
 from flywheel.recipe.train import (
     AverageOptions,
     DpoOptions,
+    GrpoOptions,
     LoraOptions,
     PrivilegedOptions,
     TrainingStage,
@@ -56,6 +57,7 @@ __all__ = [
     "FilterSection",
     "FitOptions",
     "GateSection",
+    "GrpoOptions",
     "HintsSection",
     "LoraOptions",
     "MixSection",

@@ -15,6 +15,7 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _sampling(recipe)
     yield from _filter_and_verifier(recipe)
     yield from _pairs(recipe)
+    yield from _online(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -119,3 +120,39 @@ def _pairs(recipe: Recipe) -> Iterator[str]:
             f"{asked} with filter.by = {recipe.filter.by!r}: pairs rest on verdicts, which this control does not "
             "ask; set train.objective = 'sft' for it"
         )
+
+
+def _online(recipe: Recipe) -> Iterator[str]:
+    """What a trainer that samples by itself has no place for."""
+    if recipe.train.objective != "grpo":
+        return
+    sampling, options = recipe.sampling, recipe.train.grpo
+    asked = "train.objective = 'grpo'"
+    if sampling.k < 2 or options.batch_size % sampling.k:
+        yield (
+            f"{asked} compares the completions of a problem within a step: sampling.k = {sampling.k} must be at least 2 "
+            f"and divide train.grpo.batch_size = {options.batch_size}; change one of them"
+        )
+    if max(sampling.temperatures) == 0.0:
+        yield f"{asked} with sampling.temperatures = {sampling.temperatures}: equal completions teach nothing; take 1.0"
+    others = {
+        "sampling.budget.mode = 'adaptive'": sampling.budget.mode == "adaptive",
+        "hints.k": bool(recipe.hints.k),
+        "sampling.sweep.temperatures": bool(sampling.sweep.temperatures),
+        "sampling.extra": bool(sampling.extra),
+        "sampling.variants": len(sampling.variants) > 1,
+        "sampling.paraphrases": sampling.paraphrases is not None,
+        "sampling.few_shot.count": bool(sampling.few_shot.count),
+        "sampling.spread": bool(sampling.spread),
+        "sampling.stop": bool(sampling.stop),
+    }
+    for lever in (name for name, on in others.items() if on):
+        yield f"{asked} samples by itself, each problem sampling.k times with its plain prompt; leave {lever} out"
+    learnt = {
+        "mix": any((recipe.mix.human, recipe.mix.base, recipe.mix.general)),
+        "filter.by": recipe.filter.by != "verdict",
+        "filter.fit": recipe.filter.fit is not None,
+        "train.average": recipe.train.average is not None,
+    }
+    for setting in (name for name, on in learnt.items() if on):
+        yield f"{asked} learns from its own completions as they are rewarded, not from rows; leave {setting} out"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flywheel import store
 from flywheel.errors import RunError
 from flywheel.lessons import lessons_of
 from flywheel.measures.contamination import HeldOut
 from flywheel.mix import rounds_kept
+from flywheel.models import model_digest
+from flywheel.online import TRAINED
 from flywheel.pairs import Judged, preference_pairs
 from flywheel.prompts import conversation
 from flywheel.run import Scope
@@ -67,6 +71,26 @@ def _judged(scope: Scope) -> Judged:
         {v.sample_id: v for v in verdicts},
         store.read_rows(scope.folder / "examples.parquet", Example),
     )
+
+
+def take_trained(scope: Scope) -> dict[str, Any]:
+    """The weights that an online round's sampling has left, as its candidate; there are no rows to train on."""
+    info = scope.manifest.entries()["sample"].info
+    store.write_rows(scope.folder / "training_set.parquet", Example, [])
+    store.link(scope.folder / TRAINED, scope.folder / "model")
+    metrics = info["learnt"]
+    return {
+        "parent": scope.run.starting_generation(round_index(scope)).index,
+        "rows": metrics["completions"],
+        "origins": {},
+        "digest": model_digest(scope.folder / "model"),
+        **metrics,
+    }
+
+
+def sampled_files(scope: Scope) -> tuple[str, ...]:
+    """The files of the stage `sample`."""
+    return ("samples.parquet", *([TRAINED] if scope.run.recipe.train.objective == "grpo" else []))
 
 
 def learnt_files(scope: Scope) -> tuple[str, ...]:
