@@ -45,7 +45,7 @@ def training_set(
     several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to
     `filter.hinted_share` of the policy's own. Human and base rows are added until they make up their share of
     the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks for more. `general`
-    rows are drawn up to their share, another draw each round. The
+    rows are drawn up to their share, or to `mix.general_least`, another draw each round. The
     weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
 
     Raises RecipeError where `mix.human` is set and no problem has a solution, and where the floor cannot be
@@ -71,7 +71,8 @@ def training_set(
     whole = own + added
     whole += _for_the_floor(own, added, spare, mix, draw)
     if mix.general:
-        whole += draw.sample(general, min(len(general), round(room * mix.general)))
+        wanted = max(round(room * mix.general), mix.general_least)
+        whole += draw.sample(general, min(len(general), wanted))
     draw.shuffle(whole)
     return whole
 

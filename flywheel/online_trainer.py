@@ -126,6 +126,7 @@ def run(job: Job) -> dict[str, Any]:
     return {
         "steps": trainer.state.global_step,
         "completions": len(rollouts),
+        "tokens": int(trainer.state.num_input_tokens_seen),
         "completion_tokens": sum(r.tokens for r in rollouts),
         "without_signal": sum(entry["frac_reward_zero_std"] for entry in log) / len(log),
         **ends([entry["reward"] for entry in log], "reward"),

@@ -98,6 +98,11 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
         )
     if verify.held_out is None and verify.held_out_options:
         yield "verify.held_out_options without verify.held_out; name the verifier that they are for"
+    if recipe.train.min_examples == 0 and not recipe.mix.general_least:
+        yield (
+            "train.min_examples = 0 without mix.general_least: a round in which nothing was right would have nothing to "
+            "train on; set mix.general_least, or min_examples = 1"
+        )
     labels = [s.label for s in recipe.ood]
     if len(set(labels)) < len(labels):
         yield f"ood: the labels {labels} are not distinct; give each set its own"
@@ -133,8 +138,6 @@ def _online(recipe: Recipe) -> Iterator[str]:
             f"{asked} compares the completions of a problem within a step: sampling.k = {sampling.k} must be at least 2 "
             f"and divide train.grpo.batch_size = {options.batch_size}; change one of them"
         )
-    if max(sampling.temperatures) == 0.0:
-        yield f"{asked} with sampling.temperatures = {sampling.temperatures}: equal completions teach nothing; take 1.0"
     others = {
         "sampling.budget.mode = 'adaptive'": sampling.budget.mode == "adaptive",
         "hints.k": bool(recipe.hints.k),

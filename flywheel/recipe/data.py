@@ -127,7 +127,11 @@ class MixSection(Section):
     With too few rows at hand, all are taken."""
     general_source: ProblemSource | None = None
     """Where general data comes from: what is learnt is a row's `solution`, or its `answer` where it has none (map them
-    with `columns`). Read once, when the run begins; rows that carry held-out problems are left out."""
+    with `columns`). Read once, when the run begins; rows that are problems of the run, or carry held-out ones, are left
+    out."""
+    general_least: Annotated[int, Field(ge=0)] = 0
+    """General rows in a training set at least, however few examples there are: a warm start. With `train.min_examples =
+    0` a round in which nothing was right trains on them alone."""
     floor: Share = 0.0
     """Least share of human and base rows together. With too few at hand they are repeated; where `repeats` does not
     allow enough of that, the round refuses to train."""
@@ -147,6 +151,8 @@ class MixSection(Section):
         if self.added >= 1.0:
             names = "human + base" + " + general" * bool(self.general)
             raise ValueError(f"{names} is {self.added:g}; leave room for the policy's own rows (under 1)")
+        if self.general_least and not self.general:
+            raise ValueError(f"general_least is {self.general_least} and general 0; give general a share as well")
         if self.general and self.general_source is None:
             raise ValueError(f"general is {self.general:g} without general_source; say where the rows come from")
         return self

@@ -178,8 +178,9 @@ class TrainSection(Section):
     report_to: list[str] = knob([])
     """Trackers passed to the trainer: tensorboard, wandb, mlflow. They write below the run's `logs`: see them all with
     `tensorboard --logdir RUN/logs/tensorboard`."""
-    min_examples: Count = 1
-    """With fewer examples a round ends with "nothing to train on"."""
+    min_examples: Annotated[int, Field(ge=0)] = 1
+    """With fewer examples a round ends with "nothing to train on". 0 goes on without any, where `mix.general_least` has
+    something to train on."""
 
     @property
     def stages(self) -> tuple[TrainingStage, ...]:

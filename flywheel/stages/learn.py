@@ -44,7 +44,8 @@ def read_lessons(scope: Scope) -> tuple[list[Lesson], dict[str, int]]:
 
 
 def general_rows(scope: Scope) -> tuple[list[Example], int]:
-    """The run's general data as examples, and how many rows were refused because they carry a held-out problem."""
+    """The run's general data as examples, and how many rows were refused: problems of the run (a row would tell the
+    policy what it is to find), and what carries a held-out one."""
     run = scope.run
     if not scope.recipe.mix.general:
         return [], 0
@@ -58,7 +59,9 @@ def general_rows(scope: Scope) -> tuple[list[Example], int]:
         run.problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
     )
     rows = [(p, p.solution or p.answer) for p in store.read_rows(file, Problem)]
-    clean = [(p, said) for p, said in rows if not (section.contamination and held_out.carried(p, said))]
+    asked = {p.prompt for p in run.problems}
+    others = [(p, said) for p, said in rows if p.prompt not in asked]
+    clean = [(p, said) for p, said in others if not (section.contamination and held_out.carried(p, said))]
     system, index = run.recipe.model.system, round_index(scope)
     examples = [Example(p.id, p.id, index, conversation(p, system), said, Origin.GENERAL) for p, said in clean]
     return examples, len(rows) - len(clean)
