@@ -47,6 +47,7 @@ def _check_verdicts(recipe: Recipe, problems: Sequence[Problem], traits: Callabl
     levers = {
         "sampling.budget.mode = 'adaptive'": recipe.sampling.budget.mode == "adaptive",
         "hints.k": bool(recipe.hints.k),
+        "correction.k": bool(recipe.correction.k),
         "sampling.sweep.temperatures": bool(recipe.sampling.sweep.temperatures),
     }
     used = {p.verifier or recipe.verify.verifier: p for p in problems}

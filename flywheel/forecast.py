@@ -118,6 +118,8 @@ def _round(
     asked = min(problems.train, sampling.problems or problems.train)
     completions, each = _completions(recipe, asked, given)
     wrong = (1.0 - given.right) ** each
+    second = min(recipe.correction.k, each)
+    completions += Amount(math.ceil(asked * second), round(asked * min(second, each * (1.0 - given.right))))
     hinted = Amount(asked * recipe.hints.k, round(asked * recipe.hints.k * wrong))
     sweep = sampling.sweep
     pool = problems.dev if sweep.split == "dev" else problems.train

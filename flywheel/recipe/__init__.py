@@ -29,6 +29,7 @@ from flywheel.recipe.policy import (
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
 from flywheel.recipe.sampling import (
     BudgetSection,
+    CorrectionSection,
     FewShotSection,
     HintsSection,
     SamplerSection,
@@ -50,6 +51,7 @@ from flywheel.recipe.whole import Recipe
 __all__ = [
     "AverageOptions",
     "BudgetSection",
+    "CorrectionSection",
     "DataSection",
     "DpoOptions",
     "EvaluateSection",

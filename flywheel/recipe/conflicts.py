@@ -91,6 +91,21 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
             f"hints.k = {recipe.hints.k} with filter.hinted_share = 0: every hinted completion would be sampled and "
             "dropped; raise the share or leave hints out"
         )
+    if recipe.correction.k and kept.corrected_share == 0.0:
+        yield (
+            f"correction.k = {recipe.correction.k} with filter.corrected_share = 0: every second attempt would be sampled "
+            "and dropped; raise the share or leave correction out"
+        )
+    if recipe.correction.k and recipe.hints.k:
+        yield (
+            f"correction.k = {recipe.correction.k} with hints.k = {recipe.hints.k}: both ask again what was wrong, the one "
+            "without and the other with the answer in sight; leave one of them out"
+        )
+    if recipe.correction.k and kept.by != "verdict":
+        yield (
+            f"correction.k = {recipe.correction.k} with filter.by = {kept.by!r}: a second attempt is kept for being right, "
+            "which this control does not ask; leave correction out of it"
+        )
     if verify.held_out is not None and verify.held_out == verify.verifier:
         yield (
             f"verify.held_out = {verify.held_out!r} is verify.verifier itself; leave held_out out, or name another "
@@ -141,6 +156,7 @@ def _online(recipe: Recipe) -> Iterator[str]:
     others = {
         "sampling.budget.mode = 'adaptive'": sampling.budget.mode == "adaptive",
         "hints.k": bool(recipe.hints.k),
+        "correction.k": bool(recipe.correction.k),
         "sampling.sweep.temperatures": bool(sampling.sweep.temperatures),
         "sampling.extra": bool(sampling.extra),
         "sampling.variants": len(sampling.variants) > 1,

@@ -97,6 +97,8 @@ class FilterSection(Section):
     hinted_markers: Share = 0.5
     """Drop a hinted sample whose epistemic markers a 1,000 tokens are under this share of the mean of its problem's
     unguided samples; 0 asks for nothing."""
+    corrected_share: Share = 0.25
+    """Share of the examples that may be second attempts (`correction`), at most; 1 sets no limit."""
     difficulty: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """Weigh an example by (1 - pass rate of its problem) to this power in the loss; 0 weighs all alike. Within a
     training set the weights are scaled to a mean of 1."""

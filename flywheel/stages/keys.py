@@ -74,13 +74,15 @@ def filter_inputs(scope: Scope) -> dict[str, Any]:
     """The verdicts, and the model to be trained where examples must fit it."""
     run = scope.run
     student = run.starting_generation(round_index(scope)) if run.recipe.filter.fit else None
-    asked = {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
+    asked: dict[str, Any] = {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
+    if run.recipe.correction.k:
+        asked["correction"] = run.recipe.correction.template  # an example is the whole conversation
     return {"verdicts": key_of(scope, "verify"), **asked}
 
 
 def plan_settings(scope: Scope) -> dict[str, Any]:
     """What a plan follows from: sampling and hints, and the filter's cap where it says how much is enough."""
-    settings = sections("sampling", "hints")(scope)
+    settings = sections("sampling", "hints", "correction")(scope)
     sampling = scope.run.recipe.sampling
     if sampling.budget.mode == "adaptive" and sampling.budget.enough is None:
         settings["filter"] = {"cap": scope.run.recipe.filter.cap}

@@ -121,7 +121,9 @@ def verify_stage(scope: Scope, key: str) -> dict[str, Any]:
     verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
     verdicts = judge(scope, samples, file="verdicts", key=verdict_key)
     outcomes = Counter(str(v.outcome) for v in verdicts.values())
-    return {"samples": len(samples), **{str(o): outcomes[o] for o in Outcome}}
+    second = [verdicts[s.id].outcome == Outcome.CORRECT for s in samples if s.origin == Origin.CORRECTED]
+    counts = {"samples": len(samples), **{str(o): outcomes[o] for o in Outcome}}
+    return counts | ({"second_attempts": len(second), "put_right": sum(second)} if second else {})
 
 
 def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -151,6 +153,7 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
         kinds=kinds,
         held_out=held_out,
         score=score,
+        correction=run.recipe.correction.template,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
