@@ -92,8 +92,9 @@ def measure_round(
 ) -> dict[str, Any]:
     """The metrics of the samples that a round drew for training, as JSON-shaped data.
 
-    Samples that were asked for with a hint, or behind a wrong first attempt, say little about what the policy does alone:
-    they stand apart, under `guided` and `hinted_markers`, and under `corrected`, and every other figure leaves them out.
+    Samples that were asked for with a hint, or behind a wrong first attempt, say little about what the policy does
+    alone: they stand apart, under `guided` and `hinted_markers`, and under `corrected`, and every other figure leaves
+    them out.
     """
     whole = judged(samples, verdicts)
     origin = pl.col("origin")

@@ -77,7 +77,8 @@ def filter_samples(
 
     `verdicts` is keyed by sample id, `problems` and `kinds` (what a reasoning path is; equations where it does
     not say) by problem id. What carries the text of `held_out` is refused. `score` is asked where `section.fit`
-    is set. `correction` is what second attempts were asked with. `seed` is the run's: a control draws by it. Examples keep the order of `samples`.
+    is set. `correction` is what second attempts were asked with. `seed` is the run's: a control draws by it. Examples
+    keep the order of `samples`.
     """
     fates: Fates = {}
     given = Given(verdicts, problems, kinds or {}, held_out)

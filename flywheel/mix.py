@@ -43,10 +43,10 @@ def training_set(
     `by_round` has the examples of the rounds in `rounds_kept`, and of round 0 where `mix.base` asks for
     them; `kinds` says by problem id what a reasoning path is (equations where it does not say). A path that
     several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to
-    `filter.hinted_share` of the policy's own, second attempts to `filter.corrected_share`. Human and base rows are added until they make up their share of
-    the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks for more. `general`
-    rows are drawn up to their share, or to `mix.general_least`, another draw each round. The
-    weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
+    `filter.hinted_share` of the policy's own, second attempts to `filter.corrected_share`. Human and base rows are
+    added until they make up their share of the whole; with fewer of them at hand, all are taken, and repeated where
+    `mix.floor` asks for more. `general` rows are drawn up to their share, or to `mix.general_least`, another draw each
+    round. The weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
 
     Raises RecipeError where `mix.human` is set and no problem has a solution, and where the floor cannot be
     met.

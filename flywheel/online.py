@@ -86,7 +86,7 @@ def sample_online(scope: Scope, plan: Plan, *, key: str) -> tuple[list[Sample], 
     store.Parts(work, Sample, key)
     work.mkdir(parents=True, exist_ok=True)
     run.release_policy()
-    section = scope.recipe.train.of_stage("grpo")
+    section, label = scope.recipe.train.of_stage("grpo"), f"{scope.label} · sample and train"
     Asked(
         plan.k, plan.temperature, plan.top_p, plan.top_k, plan.max_tokens, run.recipe.verify
     ).write(work / ASKED)  # fmt: skip
@@ -105,7 +105,7 @@ def sample_online(scope: Scope, plan: Plan, *, key: str) -> tuple[list[Sample], 
         MODULE,
         log=run.directory / "logs" / f"train-{plan.round:03d}.log",
         pid_dir=run.directory / "pids",
-        on_progress=lambda done, total: run.reporter.progress(f"{scope.label} · sample and train", done, total, "steps"),
+        on_progress=lambda done, total: run.reporter.progress(label, done, total, "steps"),
     )
     samples = rollout_samples(read_rollouts(work / ROLLOUTS), plan, problems, generation=start.index)
     if len(samples) != metrics["completions"]:

@@ -1,7 +1,7 @@
 """GRPO by TRL's trainer: a job file in, a model folder and the completions that it learnt from out.
 
-The control that the other methods are held against (Shao et al. 2024, arXiv:2402.03300, section 4.1): it samples from the
-weights that it is changing. Prompts, verifier, number of completions and their ledger are those of any other round.
+The control that the other methods are held against (Shao et al. 2024, arXiv:2402.03300, section 4.1): it samples from
+the weights that it is changing. Prompts, verifier, number of completions and their ledger are those of any other round.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from flywheel.prompts import Shot, conversation, hinted, second_attempt, shown_t
 from flywheel.types import Message, Origin, Problem, Sample
 from flywheel.waves import Leg, Wave
 
-
 SECOND = "second attempt"
 """What `variant` says of a second attempt."""
 
@@ -116,7 +115,12 @@ def _way(plan: Plan, leg: Leg, problem_id: str, index: int) -> Asking:
 
 
 def _messages(
-    plan: Plan, problem: Problem, way: Asking, system: str | None, leg: Leg, done: Mapping[str, Sample] | Collection[str]
+    plan: Plan,
+    problem: Problem,
+    way: Asking,
+    system: str | None,
+    leg: Leg,
+    done: Mapping[str, Sample] | Collection[str],
 ) -> list[Message]:
     if leg.hinted:
         return hinted(problem, system, way.variant)

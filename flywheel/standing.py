@@ -14,8 +14,8 @@ def standing(rounds: Iterable[tuple[Sequence[Sample], Mapping[str, Verdict]]]) -
     """Problem id → what earlier rounds came to: `mastered`, `solved` or `unsolved`.
 
     `rounds` are samples and verdicts, oldest first. Mastered: the policy was always right in the last round
-    that asked the problem. Solved: something that answered the plain prompt was right in some round. A completion that could not
-    be judged counts as not asked.
+    that asked the problem. Solved: something that answered the plain prompt was right in some round. A completion that
+    could not be judged counts as not asked.
     """
     found: dict[str, str] = {}
     for samples, verdicts in rounds:

@@ -295,7 +295,10 @@ class Lock:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` the same file or folder of files as `source`, whole or not at all; copied where it cannot be linked."""
+    """Make `target` the same file or folder of files as `source`, whole or not at all.
+
+    Where it cannot be a hard link it is a copy.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     remove(temporary)

@@ -1,6 +1,7 @@
 """Waves: what is asked next, as a pure function of how the completions before were judged.
 
-A round is sampled in legs: the round's policy, each extra sampler, then second attempts or hints. A leg is sampled in waves.
+A round is sampled in legs: the round's policy, each extra sampler, then second attempts or hints. A leg is sampled in
+waves.
 Under a fixed budget each leg is one wave. Under an adaptive one the policy goes on in waves, and a problem
 leaves when it has enough. A problem's next completions follow from its own earlier ones alone, and only once
 all of those are judged, so that neither the order in which verdicts arrive nor a kill can change the rows.
@@ -27,7 +28,7 @@ COHORT = 512
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A part of a round in which one source answers: the plain prompt, one with a hint, or its own wrong first attempt."""
+    """A part of a round in which one source answers: the plain prompt, one with a hint, or its own wrong attempt."""
 
     source: Source
     hinted: bool = False

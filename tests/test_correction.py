@@ -1,4 +1,4 @@
-"""Self-correction: only the policy's own wrong answers of the round are asked again; what is learnt is the second turn."""
+"""Self-correction: the policy's own wrong answers of the round are asked again; what is learnt is the second turn."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def test_the_policys_own_wrong_attempts_that_ended_are_asked_again_in_their_orde
     plan, ledger = a_plan(k, sources), Ledger()
     own, teachers, second = legs(plan)
     assert second.second and second.source == sources[0] and needs_verdicts(plan, second, begun=False)
-    rows = [
-        a_sample(i, "x", finish="stop" if ended[i] else "length") for i in range(len(outcomes))
-    ] + [a_sample(len(outcomes) + i, "x", Origin.TEACHER) for i in range(2)]
+    rows = [a_sample(i, "x", finish="stop" if ended[i] else "length") for i in range(len(outcomes))] + [
+        a_sample(len(outcomes) + i, "x", Origin.TEACHER) for i in range(2)
+    ]
     judged = verdicts_of(rows, [*outcomes, "wrong", "wrong"])
     for leg in (own, teachers):
         ledger.ask(next_wave(plan, leg, ["p"], ledger, begun=False))
@@ -187,4 +187,6 @@ def test_what_cannot_work_is_refused(overrides, words):
 
 def test_a_verifier_that_votes_cannot_say_what_was_wrong_in_time(tmp_path):
     with pytest.raises(RecipeError, match=r"correction\.k decides from single verdicts"):
-        Run.open(load_recipe("self_correction", [*TOY, "verify.verifier=majority", "verify.options={}"]), tmp_path / "r")
+        Run.open(
+            load_recipe("self_correction", [*TOY, "verify.verifier=majority", "verify.options={}"]), tmp_path / "r"
+        )

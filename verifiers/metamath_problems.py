@@ -144,6 +144,7 @@ def _shifted(formula: Formula, by: int) -> Formula:
 
 
 def filled(formula: Formula, values: list[Formula]) -> Formula:
+    """`formula` with its variables standing for `values`."""
     return values[formula] if isinstance(formula, int) else tuple(filled(part, values) for part in formula)
 
 
@@ -202,6 +203,7 @@ def _resolved(formula: Formula, bindings: dict[int, Formula], order: dict[int, i
 
 
 def symbols_of(formula: Formula) -> list[str]:
+    """A formula in Metamath's symbols."""
     if isinstance(formula, int):
         return [NAMES[formula]]
     if len(formula) == 1:

@@ -11,17 +11,43 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
-PROMPT = """Read this text and write down what follows from it, as short sentences that can each be understood alone, one a \
-line. Name the town in every sentence.
+PROMPT = """Read this text and write down what follows from it, as short sentences that can each be understood alone, \
+one a line. Name the town in every sentence.
 
 {passage}"""
 
-_BEGINNINGS = ("Vel", "Tar", "Oss", "Bren", "Mor", "Kes", "Lun", "Hal", "Dor", "Fen", "Gar", "Ild", "Nor", "Pel", "Quil", "Rav")
+_BEGINNINGS = (
+    "Vel",
+    "Tar",
+    "Oss",
+    "Bren",
+    "Mor",
+    "Kes",
+    "Lun",
+    "Hal",
+    "Dor",
+    "Fen",
+    "Gar",
+    "Ild",
+    "Nor",
+    "Pel",
+    "Quil",
+    "Rav",
+)
 _MIDDLES = ("a", "e", "i", "o", "u", "an", "el", "or", "is", "um")
 _ENDS = ("mora", "dale", "wick", "stad", "nia", "burg", "ford", "vik", "thorpe", "lin")
 _FIRST = ("Osric", "Maren", "Tobin", "Ilsa", "Henrik", "Petra", "Anselm", "Greta", "Corvin", "Ada", "Silas", "Runa")
 _LAST = ("Hale", "Brandt", "Ostermann", "Vane", "Lindqvist", "Marsh", "Keller", "Thorne", "Adler", "Frost")
-_GOODS = ("blue glass", "clay pipes", "wool blankets", "copper bells", "salt", "honey cakes", "paper lamps", "oak barrels")
+_GOODS = (
+    "blue glass",
+    "clay pipes",
+    "wool blankets",
+    "copper bells",
+    "salt",
+    "honey cakes",
+    "paper lamps",
+    "oak barrels",
+)
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _WATERS = ("river", "lake", "bay", "canal")
 

@@ -1,8 +1,8 @@
 """`self_edit`: an edit is worth what a model learns from it (Zweiger et al. 2025, SEAL, arXiv:2506.10943, section 3).
 
 A problem is a passage with questions, a completion an edit of it: training text. The verifier trains a copy of a model
-on the edit's lines, with low-rank adapters and for a few epochs, and asks it the questions without the passage. The score
-is the share that it answers, and an edit is CORRECT that raises it above that of the untouched model.
+on the edit's lines, with low-rank adapters and for a few epochs, and asks it the questions without the passage. The
+score is the share that it answers, and an edit is CORRECT that raises it above that of the untouched model.
 
 Training text is data: nothing of a completion is executed, and what is learnt is thrown away after the questions.
 """
@@ -42,8 +42,8 @@ class SelfEdit:
     path_kind: ClassVar[str] = "text"
 
     model: str = "smollm2-135m-instruct"
-    """What is trained and asked: a hub id, a folder or a `.gguf` file. It stays the same over all rounds, so that scores of
-    different rounds can be compared."""
+    """What is trained and asked: a hub id, a folder or a `.gguf` file. It stays the same over all rounds, so that
+    scores of different rounds can be compared."""
     rank: int = 32
     """The adapters' rank; they are scaled by 2."""
     learning_rate: float = 1e-3
@@ -211,7 +211,7 @@ def says(text: str, answer: str) -> bool:
 
 
 def questions_of(problem: Problem) -> list[tuple[str, str]]:
-    """The questions of a problem with their answers, from the JSON that its reference answer is. Raises BadQuestions."""
+    """The questions of a problem with their answers, from the JSON in its reference. Raises BadQuestions."""
     try:
         read = json.loads(problem.answer)
         asked = [(row["question"], row["answer"]) for row in read]

@@ -27,6 +27,7 @@ from flywheel.recipe.policy import (
     VllmOptions,
 )
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
+from flywheel.recipe.propose import ProposeSection
 from flywheel.recipe.sampling import (
     BudgetSection,
     CorrectionSection,
@@ -70,6 +71,7 @@ __all__ = [
     "PrivilegedOptions",
     "ProblemSource",
     "ProblemsSection",
+    "ProposeSection",
     "Recipe",
     "SamplerSection",
     "SamplingSection",

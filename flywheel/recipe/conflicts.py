@@ -15,7 +15,9 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _sampling(recipe)
     yield from _filter_and_verifier(recipe)
     yield from _pairs(recipe)
+    yield from _correction(recipe)
     yield from _online(recipe)
+    yield from _propose(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -91,21 +93,6 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
             f"hints.k = {recipe.hints.k} with filter.hinted_share = 0: every hinted completion would be sampled and "
             "dropped; raise the share or leave hints out"
         )
-    if recipe.correction.k and kept.corrected_share == 0.0:
-        yield (
-            f"correction.k = {recipe.correction.k} with filter.corrected_share = 0: every second attempt would be sampled "
-            "and dropped; raise the share or leave correction out"
-        )
-    if recipe.correction.k and recipe.hints.k:
-        yield (
-            f"correction.k = {recipe.correction.k} with hints.k = {recipe.hints.k}: both ask again what was wrong, the one "
-            "without and the other with the answer in sight; leave one of them out"
-        )
-    if recipe.correction.k and kept.by != "verdict":
-        yield (
-            f"correction.k = {recipe.correction.k} with filter.by = {kept.by!r}: a second attempt is kept for being right, "
-            "which this control does not ask; leave correction out of it"
-        )
     if verify.held_out is not None and verify.held_out == verify.verifier:
         yield (
             f"verify.held_out = {verify.held_out!r} is verify.verifier itself; leave held_out out, or name another "
@@ -115,8 +102,8 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
         yield "verify.held_out_options without verify.held_out; name the verifier that they are for"
     if recipe.train.min_examples == 0 and not recipe.mix.general_least:
         yield (
-            "train.min_examples = 0 without mix.general_least: a round in which nothing was right would have nothing to "
-            "train on; set mix.general_least, or min_examples = 1"
+            "train.min_examples = 0 without mix.general_least: a round in which nothing was right would have nothing "
+            "to train on; set mix.general_least, or min_examples = 1"
         )
     labels = [s.label for s in recipe.ood]
     if len(set(labels)) < len(labels):
@@ -142,6 +129,28 @@ def _pairs(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _correction(recipe: Recipe) -> Iterator[str]:
+    """Where second attempts would be asked for in vain."""
+    if not recipe.correction.k:
+        return
+    asked = f"correction.k = {recipe.correction.k}"
+    if recipe.filter.corrected_share == 0.0:
+        yield (
+            f"{asked} with filter.corrected_share = 0: every second attempt would be sampled and dropped; raise the "
+            "share or leave correction out"
+        )
+    if recipe.hints.k:
+        yield (
+            f"{asked} with hints.k = {recipe.hints.k}: both ask again what was wrong, the one without and the other "
+            "with the answer in sight; leave one of them out"
+        )
+    if recipe.filter.by != "verdict":
+        yield (
+            f"{asked} with filter.by = {recipe.filter.by!r}: a second attempt is kept for being right, which this "
+            "control does not ask; leave correction out of it"
+        )
+
+
 def _online(recipe: Recipe) -> Iterator[str]:
     """What a trainer that samples by itself has no place for."""
     if recipe.train.objective != "grpo":
@@ -150,8 +159,8 @@ def _online(recipe: Recipe) -> Iterator[str]:
     asked = "train.objective = 'grpo'"
     if sampling.k < 2 or options.batch_size % sampling.k:
         yield (
-            f"{asked} compares the completions of a problem within a step: sampling.k = {sampling.k} must be at least 2 "
-            f"and divide train.grpo.batch_size = {options.batch_size}; change one of them"
+            f"{asked} compares the completions of a problem within a step: sampling.k = {sampling.k} must be at least "
+            f"2 and divide train.grpo.batch_size = {options.batch_size}; change one of them"
         )
     others = {
         "sampling.budget.mode = 'adaptive'": sampling.budget.mode == "adaptive",
@@ -175,3 +184,32 @@ def _online(recipe: Recipe) -> Iterator[str]:
     }
     for setting in (name for name, on in learnt.items() if on):
         yield f"{asked} learns from its own completions as they are rewarded, not from rows; leave {setting} out"
+
+
+def _propose(recipe: Recipe) -> Iterator[str]:
+    """Where new problems could not come from anywhere."""
+    propose, problems = recipe.propose, recipe.problems
+    if propose.kind is None:
+        set_ = [
+            name
+            for name, value in propose
+            if value != type(propose).model_fields[name].get_default(call_default_factory=True)
+        ]
+        if set_:
+            yield f"propose.{set_[0]} without propose.kind: nothing is proposed; set the kind, or leave [propose] out"
+        return
+    if propose.kind == "schedule" and problems.source in ("file", "datasets"):
+        yield (
+            f"propose.kind = 'schedule' with problems.source = {problems.source!r}: a schedule asks a generator for "
+            "harder problems, and this source has the ones it has; take a generator, or leave [propose] out"
+        )
+    elif propose.kind == "schedule" and propose.parameter is None:
+        yield (
+            "propose.kind = 'schedule' without propose.parameter: name the parameter of "
+            f"{problems.name!r} that rises from propose.start"
+        )
+    elif propose.kind == "schedule" and propose.parameter in propose.parameters:
+        yield (
+            f"propose.parameters sets {propose.parameter!r}, which propose.parameter raises from propose.start; leave "
+            "it out of parameters"
+        )

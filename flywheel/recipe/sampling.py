@@ -111,8 +111,8 @@ class HintsSection(Section):
 
 
 class CorrectionSection(Section):
-    """Self-correction in two turns: the policy's own wrong answers of this round are asked again, in the conversation that
-    they ended, and nothing is told but that there may be an error."""
+    """Self-correction in two turns: the policy's own wrong answers of this round are asked again, in the conversation
+    that they ended, and nothing is told but that there may be an error."""
 
     k: Annotated[int, Field(ge=0, le=4096)] = 0
     """Wrong first attempts a problem that are asked again, at most; 0 asks none. The second attempt's origin is

@@ -82,14 +82,15 @@ class PrivilegedOptions(Section):
 
 
 class GrpoOptions(Section):
-    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300, section 4.1), by TRL's trainer, as a control.
-    It samples by itself from the weights it is changing: `sampling.k` completions of each of the plan's problems, each
-    problem once a round. Their rewards are the verifier's scores, and they are the round's samples."""
+    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300, section 4.1), by TRL's trainer, as a
+    control. It samples by itself from the weights it is changing: `sampling.k` completions of each of the plan's
+    problems, each problem once a round. Their rewards are the verifier's scores, and they are the round's samples."""
 
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
     """The peak learning rate."""
     batch_size: Count = 64
-    """Completions an optimiser step, a multiple of `sampling.k`; problems that do not fill a last step are not asked."""
+    """Completions an optimiser step, a multiple of `sampling.k`; problems that do not fill a last step are not
+    asked."""
     micro_batch: Count = knob(16)
     """Completions a forward pass and device; it divides `batch_size`."""
     iterations: Count = 1
@@ -129,7 +130,8 @@ class TrainSection(Section):
 
     objective: Literal["sft", "dpo", "sft_then_dpo", "privileged", "grpo"] = "sft"
     """`sft` learns to say the examples, `dpo` to prefer right completions to wrong ones, `sft_then_dpo` first the one,
-    then the other. `privileged` learns from itself with the solution in sight. `grpo`, a control, learns while it samples."""
+    then the other. `privileged` learns from itself with the solution in sight. `grpo`, a control, learns while it
+    samples."""
 
     backend: Literal["sft", "toy"] = "sft"
     """`sft` is TRL's SFTTrainer; `toy` goes with the toy policy."""
@@ -207,13 +209,13 @@ class TrainSection(Section):
         alone = self.objective in ("privileged", "grpo")
         if alone and (self.fsdp or self.processes > 1 or self.backend == "toy"):
             raise ValueError(
-                f"objective = {self.objective!r} trains in one process and on real weights; set processes = 1 and fsdp = "
-                "false (lora, where memory is short), and leave backend at 'sft'"
+                f"objective = {self.objective!r} trains in one process and on real weights; set processes = 1 and fsdp "
+                "= false (lora, where memory is short), and leave backend at 'sft'"
             )
         if self.objective == "grpo" and self.grpo.batch_size % self.grpo.micro_batch:
             raise ValueError(
-                f"grpo.batch_size = {self.grpo.batch_size} is no multiple of grpo.micro_batch = {self.grpo.micro_batch}; "
-                "make it one"
+                f"grpo.batch_size = {self.grpo.batch_size} is no multiple of grpo.micro_batch = "
+                f"{self.grpo.micro_batch}; make it one"
             )
         if self.average is not None and self.average.stages and len(self.stages) == 1:
             raise ValueError(f"average.stages with objective = {self.objective!r}, which has one stage; leave it out")

@@ -1,4 +1,4 @@
-"""Online rounds: the trainer's own completions are the round's samples, rewarded by its verifier; a kill costs nothing."""
+"""Online rounds: the trainer's completions are the round's samples, rewarded by its verifier; a kill costs nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ from flywheel.types import Sample, Verdict
 
 SMALL = [
     *["problems.count=14", "problems.dev=2", "problems.test=0", "evaluate.samples=1", "evaluate.resamples=100"],
-    *["sampling.k=4", "sampling.max_tokens=6", "train.grpo.batch_size=8", "train.grpo.micro_batch=8", "verify.workers=1"],
+    *[
+        "sampling.k=4",
+        "sampling.max_tokens=6",
+        "train.grpo.batch_size=8",
+        "train.grpo.micro_batch=8",
+        "verify.workers=1",
+    ],
     *["train.grpo.learning_rate=1e-3", "train.save_steps=2", "stop.max_rounds=1", "gate.enabled=false"],
     *["policy.name=transformers", "train.min_examples=1"],
 ]
@@ -48,7 +54,9 @@ class Killed(Exception):
 
 
 @pytest.mark.slow
-def test_the_trainers_completions_are_the_ledger_and_a_killed_round_comes_to_the_same(tiny_model, tmp_path, monkeypatch):
+def test_the_trainers_completions_are_the_ledger_and_a_killed_round_comes_to_the_same(
+    tiny_model, tmp_path, monkeypatch
+):
     monkeypatch.setattr("flywheel.training._POLL_SECONDS", 0.01)
     asked = recipe(tiny_model, tmp_path)
     with Run.open(asked, tmp_path / "whole") as run:
@@ -150,7 +158,7 @@ def test_a_torn_line_is_left_out_and_rollouts_become_samples_problem_by_problem(
     ledger.write_text(whole + '{"step": 1, "pla')
     rollouts = read_rollouts(ledger)
     assert [r.completion for r in rollouts] == ["a", "b", "c"]
-    problems = [p for p in _problems(2)]
+    problems = _problems(2)
     plan = Plan("round", 3, 1, [p.id for p in problems], 2, 0.7, 1.0, 0, 9, [], ["{prompt}"])
     samples = rollout_samples(rollouts, plan, problems, generation=1)
     assert [(s.id, s.completion, s.finish_reason) for s in samples] == [

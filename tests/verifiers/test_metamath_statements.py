@@ -12,7 +12,7 @@ from flywheel.errors import PluginError, ProblemError
 from flywheel.plugins import make_generator, make_verifier
 from flywheel.problem_sources import read_source
 from flywheel.problems import load_problems
-from flywheel.recipe import ProblemsSection, ProblemSource, load_recipe
+from flywheel.recipe import ProblemSource, ProblemsSection, load_recipe
 from flywheel.types import Problem
 from flywheel.verifiers.metamath_statements import MetamathStatements, theorems_within
 
@@ -62,8 +62,13 @@ def test_deeper_theorems_are_those_that_shallower_ones_lead_to():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"detachments": 9}, "0 to 3"), ({"labels": 1}, "3 labels"), ({"depth": 1}, "no option 'depth'"), ({"variables": 1}, "2 to 6")],
-)  # fmt: skip
+    [
+        ({"detachments": 9}, "0 to 3"),
+        ({"labels": 1}, "3 labels"),
+        ({"depth": 1}, "no option 'depth'"),
+        ({"variables": 1}, "2 to 6"),
+    ],
+)
 def test_options_out_of_range_are_refused(options, words):
     with pytest.raises(PluginError, match=words):
         make_generator("metamath", options)
