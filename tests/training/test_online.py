@@ -198,6 +198,17 @@ def test_what_a_trainer_that_samples_by_itself_has_no_place_for_is_refused(overr
         assert word in str(refusal.value)
 
 
+def test_a_verifier_that_needs_the_trainers_memory_is_refused(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "class Large:\n    exclusive = True\n    def verify(self, problem, completion):\n        return 1.0\n"
+    )
+    plain = load_recipe("grpo", ["problems.count=12", "problems.dev=2", "problems.test=2"])
+    verify = plain.verify.model_copy(update={"verifier": f"{own}:Large", "options": {}})
+    with pytest.raises(RecipeError, match="'grpo' asks verifier .*Large.* at every step"):
+        Run.open(plain.model_copy(update={"verify": verify}), tmp_path / "run")
+
+
 def test_online_rounds_stay_within_the_budget_of_the_others():
     asked = load_recipe("grpo")
     assert asked.sampling.k * asked.stop.max_rounds == 24
