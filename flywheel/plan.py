@@ -16,6 +16,7 @@ from flywheel.types import Origin, Problem
 
 __all__ = [
     "Budget",
+    "Correction",
     "Hints",
     "Plan",
     "Source",
@@ -65,6 +66,14 @@ class Hints:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """`correction`: how many wrong first attempts of a problem are asked again, and in which words."""
+
+    k: int
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is sampled; a round's `plan.json` is this. `variants` are prompt templates with `{prompt}`.
 
@@ -94,6 +103,7 @@ class Plan:
     sources: list[Source] = field(default_factory=list)
     budget: Budget | None = None
     hints: Hints | None = None
+    correction: Correction | None = None
     standing: dict[str, str] = field(default_factory=dict)
     sweep: list[dict[str, float]] = field(default_factory=list)
     min_score: float | None = None
@@ -107,7 +117,7 @@ class Plan:
     @property
     def decided_by_verdicts(self) -> bool:
         """Whether what is asked depends on how earlier completions of the same round were judged."""
-        return self.budget is not None or self.hints is not None
+        return any(part is not None for part in (self.budget, self.hints, self.correction))
 
     def filtering(self, section: FilterSection) -> FilterSection:
         """What FILTER holds this round's samples to: the recipe's section, with the threshold that the sweep found."""
@@ -122,7 +132,7 @@ class Plan:
         """The plan that `as_json` gave."""
         known = dict(content)
         known["sources"] = [Source(**s) for s in known.get("sources", ())]
-        for name, kind in (("budget", Budget), ("hints", Hints)):
+        for name, kind in (("budget", Budget), ("hints", Hints), ("correction", Correction)):
             known[name] = kind(**known[name]) if known.get(name) else None
         return cls(**known)
 
@@ -186,6 +196,7 @@ def plan_round(
         shots_shown=few_shot.count,
         sources=sources,
         budget=budget,
+        correction=Correction(recipe.correction.k, recipe.correction.template) if recipe.correction.k else None,
         hints=_hints(recipe, [p for p in problems if p.id in chosen], standing),
         standing={p: standing[p] for p in ids if p in standing},
         sweep=[dict(row) for row in sweep],

@@ -31,7 +31,7 @@ LAYERS: list[list[str]] = [
     ["view"],
     ["warm"],
     ["run"],
-    ["train", "fit", "collect", "retention", "card"],
+    ["train", "fit", "collect", "online", "online_trainer", "retention", "card"],
     ["stages"],
     ["loop", "lineage"],
     ["share"],

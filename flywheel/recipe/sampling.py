@@ -115,6 +115,17 @@ class HintsSection(Section):
         return self
 
 
+class CorrectionSection(Section):
+    """Self-correction in two turns: the policy's own wrong answers of this round are asked again, in the conversation
+    that they ended, and nothing is told but that there may be an error."""
+
+    k: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Wrong first attempts a problem that are asked again, at most; 0 asks none. The second attempt's origin is
+    `corrected`; its training row is the whole conversation, of which the second attempt is learnt."""
+    template: str = "There may be an error in this answer. Check it, and give the whole answer again."
+    """The second user turn; `{prompt}` puts the problem into it once more."""
+
+
 class SamplingSection(Section):
     """How many completions a round draws, and how."""
 
