@@ -309,7 +309,7 @@ def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kin
     defaults = (dataclasses.MISSING, dataclasses.MISSING)
     needed = [f.name for f in dataclasses.fields(cls) if f.init and (f.default, f.default_factory) == defaults]
     if missing := [option for option in needed if option not in options]:
-        place = f"verify.options, or --option {missing[0]}=…" if kind == "verifier" else f"{kind}.options"
+        place = f"verify.options, or --option {missing[0]}=…" if kind == "verifier" else "its options"
         raise PluginError(f"{kind} {name!r} needs the option {missing[0]!r} ({place})")
     return {option: _checked_value(cls, name, option, value, kind) for option, value in options.items()}
 
