@@ -289,6 +289,14 @@ def _made(name: str, options: Mapping[str, Any], kind: Kind) -> object:
         raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
 
 
+def make_able_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
+    """A verifier with its options set, which lacks nothing here. Raises PluginError, also for what it lacks."""
+    made = make_verifier(name, options)
+    if lack := lack_of(made):
+        raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
+    return made
+
+
 def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     if not dataclasses.is_dataclass(cls):
         return dict(options)
@@ -298,6 +306,11 @@ def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kin
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
             raise PluginError(f"{kind} {name!r} has no option {option!r}; {hint}")
+    defaults = (dataclasses.MISSING, dataclasses.MISSING)
+    needed = [f.name for f in dataclasses.fields(cls) if f.init and (f.default, f.default_factory) == defaults]
+    if missing := [option for option in needed if option not in options]:
+        where = f"verify.options, or --option {missing[0]}=…" if kind == "verifier" else "problems.parameters"
+        raise PluginError(f"{kind} {name!r} needs the option {missing[0]!r} ({where})")
     return {option: _checked_value(cls, name, option, value, kind) for option, value in options.items()}
 
 

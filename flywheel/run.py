@@ -12,7 +12,7 @@ from typing import Any
 
 from flywheel import models, plugins, provenance, samplers, store
 from flywheel.demands import check_levers, check_votes
-from flywheel.errors import PluginError, RunError
+from flywheel.errors import RunError
 from flywheel.fingerprint import file_digest
 from flywheel.identity import verifier_identity
 from flywheel.mix import check_mix
@@ -148,8 +148,7 @@ class Run(Warm, AbstractContextManager["Run"]):
         names = {p.verifier or self.recipe.verify.verifier for p in problems}
         names |= {self.recipe.verify.verifier} if self.recipe.propose.kind else set()
         for name in sorted(names):
-            if lack := plugins.lack_of(plugins.make_verifier(name, self._verifier_options(name))):
-                raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
+            plugins.make_able_verifier(name, self._verifier_options(name))
         return {name: self.verifier_identity(name) for name in sorted(names)}
 
     def verifier_identity(self, name: str) -> dict[str, Any]:

@@ -50,6 +50,11 @@ class Question:
     verdicts: tuple[str, ...]
     alone: str
 
+    @property
+    def key(self) -> str:
+        """What tells this question from all others; it covers every text in it."""
+        return hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace")).hexdigest()
+
     def once_more(self, said: str) -> list[Message]:
         """The conversation so far, in which the judge `said` no verdict, and the question for the verdict alone."""
         return [
