@@ -68,10 +68,17 @@ class Judge:
     """The score from which a completion is CORRECT."""
     max_spread: float = 0.2
     """`rate`: how far the two ratings may lie apart, as a share of the scale; beyond that it is ERROR."""
+    verdict: Literal["reasoned", "letter"] = "reasoned"
+    """`compare`: have the judge give its reasons and then a verdict line, or one letter and nothing else. A small model
+    can say a letter where it never comes to a line in a given form; what a judge does not have to argue, it also
+    answers with less thought."""
     rivals: int = 4
     """`compare`: with how many other samples of its problem each one is compared."""
     max_inconsistent: float = 0.5
     """`compare`: a sample with a larger share of comparisons that turn with the order is ERROR."""
+    unsure: Literal["error", "no_answer"] = "error"
+    """`compare`: what a sample is about which the judge contradicts itself. `no_answer` takes that for a vote without a
+    winner: nobody knows, and nothing failed, so it does not stop a round. A judge that gives no verdict is ERROR."""
     alternatives: list[str] = field(default_factory=lambda: list(BROAD_ALTERNATIVES))
     """Answers that every right one must be better than; none of them may pass."""
     show_reference: bool = True
@@ -95,6 +102,8 @@ class Judge:
             raise ValueError("name the judging model, also where an endpoint serves it: verdicts depend on it")
         if not self.scale[0] < self.scale[1]:
             raise ValueError(f"scale = {self.scale!r} is not of the form (lowest, highest)")
+        if self.verdict == "letter" and self.mode != "compare":
+            raise ValueError("verdict = 'letter' is for mode = 'compare': a rating is no letter")
         for option in ("threshold", "max_spread", "max_inconsistent"):
             if not 0.0 <= getattr(self, option) <= 1.0:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is a share from 0 to 1")
@@ -240,10 +249,12 @@ class Judge:
         asks: list[Ask] = []
         for one, other in pairs:
             for first, second in ((one, other), (other, one)):
+                letter = self.verdict == "letter"
                 question = judge_prompt.comparison(
-                    self._rubric, _task(problem), first, second, self._reference(problem)
+                    self._rubric, _task(problem), first, second, self._reference(problem), letter=letter
                 )
-                asks.append((question, partial(judge_prompt.read_choice, keyword=question.keyword)))
+                keyed = partial(judge_prompt.read_choice, keyword=question.keyword)
+                asks.append((question, judge_prompt.read_letter if letter else keyed))
         points = {"A": 1.0, "B": 0.0, "TIE": 0.5}
         results = []
         said = self._asked(asks)
@@ -251,7 +262,8 @@ class Judge:
             if why := there.why or back.why:
                 results.append(Said(why=why))
             elif points[there.value] != 1.0 - points[back.value]:
-                results.append(Said(why=f"inconsistent: {there.value} in one order, {back.value} in the other"))
+                why = f"inconsistent: {there.value} in one order, {back.value} in the other"
+                results.append(Said(why=why, torn=True))
             else:
                 results.append(Said(points[there.value]))
         return results
@@ -259,18 +271,22 @@ class Judge:
     def _compared(self, against: Sequence[Said], among: Sequence[Said]) -> Judgement:
         for said, text in zip(against, self.alternatives, strict=True):
             if said.why:
-                return _error(f"against {text[:60]!r}: {said.why}")
+                return self._undecided(f"against {text[:60]!r}: {said.why}", torn=said.torn)
             if said.value < 1.0:
                 return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
         clear = [said.value for said in among if not said.why]
         if len(among) - len(clear) > self.max_inconsistent * len(among):
-            return _error(
-                f"{len(among) - len(clear)} of {len(among)} comparisons: {next(s.why for s in among if s.why)}"
-            )
+            unclear = [said for said in among if said.why]
+            why = f"{len(unclear)} of {len(among)} comparisons: {unclear[0].why}"
+            return self._undecided(why, torn=all(said.torn for said in unclear))
         score = sum(clear) / len(clear) if clear else 1.0
         right = score >= self.threshold - 1e-9
         detail = f"{sum(clear):g} of {len(clear)} points against other samples"
         return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
+
+    def _undecided(self, why: str, *, torn: bool) -> Judgement:
+        """No verdict: because the judge contradicts itself, or because it gave none."""
+        return Judgement(Outcome.NO_ANSWER, 0.0, None, why) if torn and self.unsure == "no_answer" else _error(why)
 
     # -- what both have in common --------------------------------------------------------------------
 

@@ -24,11 +24,13 @@ Ask = tuple[Question, Callable[[str], Any]]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What came of one question: a reading, or why there is none; `late` where the time was up."""
+    """What came of one question: a reading, or why there is none; `late` where the time was up, `torn` where two
+    readings contradict one another."""
 
     value: Any = None
     why: str = ""
     late: bool = False
+    torn: bool = False
 
 
 LATE = Said(why="the judge did not answer in time: raise verify.deadline_seconds or lower max_tokens", late=True)

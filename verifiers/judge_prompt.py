@@ -9,7 +9,7 @@ system, the user or the judge, to give the verdict itself. Against this:
   the same prompt, and at temperature 0 the same verdict.)
 - The control tokens of chat templates are broken up, because a tokenizer would take them for turns.
 - A verdict counts only as the last line, in full, with a second nonce that stands outside the fences: a
-  judge that quotes the completion cannot quote a verdict from it.
+  judge that quotes the completion cannot quote a verdict from it. Asked for a letter alone, it says nothing else.
 """
 
 from __future__ import annotations
@@ -67,12 +67,17 @@ def rating(
     return _question(rubric, task, nonce, parts, asks, keyword)
 
 
-def comparison(rubric: str, task: str, first: str, second: str, reference: str | None) -> Question:
-    """Ask which of two answers is better by the rubric."""
+def comparison(
+    rubric: str, task: str, first: str, second: str, reference: str | None, *, letter: bool = False
+) -> Question:
+    """Ask which of two answers is better by the rubric; with `letter` for one letter alone, without reasons."""
     texts = [task, first, second, *([] if reference is None else [reference])]
     nonce, keyword = nonces(texts, "comparison", False)
     parts = [] if reference is None else [fenced("REFERENCE", reference, nonce)]
     parts += [fenced("ANSWER A", first, nonce), fenced("ANSWER B", second, nonce)]
+    if letter:
+        asks = "Which answer is better by the rubric? Their order means nothing. Say one letter: A or B."
+        return _question(rubric, task, nonce, parts, asks, keyword)
     asks = (
         "Which answer is better by the rubric? Their order means nothing. Give your reasons in a few sentences. "
         f"Then end with a line that is exactly\n{keyword} X\nwhere X is A, B, or TIE if neither is better."
@@ -141,6 +146,14 @@ def read_choice(said: str, keyword: str) -> str:
     if word not in ("A", "B", "TIE"):
         raise Unreadable(f"the verdict {word[:40]!r} is none of A, B, TIE")
     return word
+
+
+def read_letter(said: str) -> str:
+    """`A` or `B`, where that and nothing else was said, once or again and again. Raises Unreadable."""
+    words = set(re.findall(r"\w+", said.rpartition("</think>")[2]))
+    if words not in ({"A"}, {"B"}):
+        raise Unreadable(f"{said.strip()[:40]!r} is none of A, B")
+    return words.pop()
 
 
 def _verdict(said: str, keyword: str) -> str:

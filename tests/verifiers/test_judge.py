@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from flywheel import Judgement, PluginError, Problem, Sample
+from flywheel import Judgement, PluginError, Problem, Sample, store
 from flywheel.identity import verifier_identity
 from flywheel.judging import seconds_left, time_limit
+from flywheel.loop import spin
 from flywheel.plugins import make_verifier, traits
-from flywheel.recipe import VerifySection
+from flywheel.recipe import VerifySection, apply_overrides, deep_merge, load_recipe, validate
+from flywheel.run import Run
+from flywheel.types import Example, Verdict
 from flywheel.verifiers.judge import BROAD_ALTERNATIVES, Judge
 from flywheel.verify import VerifierPool
 
@@ -38,7 +41,7 @@ class Asked(NamedTuple):
 def taken_apart(body: dict[str, Any]) -> Asked:
     text = body["messages"][-1]["content"]
     nonce = re.findall(r"a fence line is one that has ([0-9a-f]{16}) in it", text)[-1]
-    keyword = re.findall(r"^(VERDICT-[0-9A-F]{6}:) [NX]$", text, re.MULTILINE)[-1]
+    keyword = ["", *re.findall(r"^(VERDICT-[0-9A-F]{6}:) [NX]$", text, re.MULTILINE)][-1]  # "" where a letter will do
     fence = re.compile(rf"===== ([A-Z ]+?) {nonce} BEGINS =====\n(.*?)\n===== \1 {nonce} ENDS =====", re.DOTALL)
     parts = fence.findall(text)
     return Asked(dict(parts), [label for label, _ in parts], keyword, text, fence.sub("", text))
@@ -479,3 +482,86 @@ def test_a_prompt_that_does_not_fit_the_window_is_an_error_that_says_what_to_low
     server.reason = "error"
     judged = judge(server).verify(PROBLEM, GOOD)
     assert judged.outcome == "error" and "lower max_characters" in judged.detail
+
+
+# -- a letter alone --------------------------------------------------------------------------------
+
+
+def by_letter(asked: Asked) -> str:
+    a, b = worth(asked.sections["ANSWER A"]), worth(asked.sections["ANSWER B"])
+    return "A" if a > b else "B"
+
+
+def test_a_letter_will_do(server: Server) -> None:
+    server.model = by_letter
+    made = judge(server, mode="compare", verdict="letter", threshold=0.5)
+    judged = made.verify_group(PROBLEM, [GOOD, FAIR, BAD])
+    # BAD is no better than what fits any problem, whichever way round: the honest letter turns with the order there.
+    assert outcomes(judged) == ["correct", "correct", "error"]
+    assert judged[0].score == 1.0 and judged[1].score == 0.5
+    assert all("VERDICT" not in body["messages"][-1]["content"] for body in server.bodies)
+
+
+@pytest.mark.parametrize("says", ["A", "B", "Both", "", "A is better", "A or B", "C"])
+def test_a_judge_that_always_says_the_same_decides_nothing(server: Server, says: str) -> None:
+    server.model = lambda asked: says
+    made = judge(server, mode="compare", verdict="letter")
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR, BAD])) == ["error"] * 3
+
+
+@pytest.mark.parametrize("says", ["{}", "{}.", " ({})\n", "**{}**", "<think>hm</think>{}"])
+def test_a_letter_may_be_dressed(server: Server, says: str) -> None:
+    server.model = lambda asked: says.format(by_letter(asked))
+    made = judge(server, mode="compare", verdict="letter", threshold=0.5)
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "wrong"]
+
+
+def test_a_judge_that_contradicts_itself_can_be_a_vote_without_a_winner(server: Server) -> None:
+    made = judge(server, mode="compare", verdict="letter", unsure="no_answer")
+    server.model = lambda asked: "A. A"
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR, BAD])) == ["no_answer"] * 3
+    server.model = lambda asked: "I cannot say"
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR, BAD])) == ["error"] * 3, "no verdict is a fault"
+
+
+def test_a_rating_is_no_letter(server: Server) -> None:
+    with pytest.raises(ValueError, match="verdict = 'letter' is for mode = 'compare'"):
+        judge(server, verdict="letter")
+
+
+# -- the recipe self_judge --------------------------------------------------------------------------
+
+
+def arithmetic(asked: Asked) -> str:
+    """Prefers the answer that ends with the sum's value; without one, the position decides."""
+    value = str(eval(re.findall(r"\d+(?: [-+] \d+)+", asked.sections["TASK"])[0]))
+    right = [asked.sections[name].endswith(f" {value}") for name in ("ANSWER A", "ANSWER B")]
+    return "A" if right[0] else "B" if right[1] else "A"
+
+
+def test_a_run_learns_from_what_its_judge_prefers_and_the_observer_sees_how_good_that_is(
+    server: Server, tmp_path: Path
+) -> None:
+    server.model = arithmetic
+    shipped = load_recipe("self_judge")
+    options = {**shipped.verify.options, "endpoint": server.url, "model": "judge-1"}
+    raw = {**shipped.verify.model_dump(mode="json"), "options": options, "workers": 1}
+    small = ["problems.count=24", "problems.dev=6", "problems.test=0", "stop.max_rounds=1", "policy.toy.skill=0.5"]
+    small += ["evaluate.samples=2", "evaluate.resamples=100", "sampling.problems=10", "train.min_examples=1"]
+    toy = {"model": {"base": "toy"}, "policy": {"name": "toy"}, "train": {"backend": "toy"}}
+    recipe = validate(deep_merge(apply_overrides(shipped.model_dump(mode="json"), small), {**toy, "verify": raw}))
+    with Run.open(recipe, tmp_path / "run") as run:
+        spin(run)
+        folder = run.round(0).folder
+        samples = {s.id: s for s in store.read_rows(folder / "samples.parquet", Sample)}
+        verdicts = store.read_rows(folder / "verdicts.parquet", Verdict)
+        taught = store.read_rows(folder / "examples.parquet", Example)
+        observed = store.read_json(folder / "metrics.json")["round"]["observed"]
+        answers = {p.id: p.answer for p in run.problems}
+    assert {v.outcome for v in verdicts} <= {"correct", "wrong", "no_answer"} and taught
+    kept = {v.sample_id for v in verdicts if v.outcome == "correct"}
+    assert {e.sample_id for e in taught} <= kept
+    right = [samples[i].completion.endswith(f" {answers[samples[i].problem_id]}") for i in kept]
+    assert observed["verifier"] == "math" and observed["kept_right"] == pytest.approx(sum(right) / len(right))
+    assert observed["kept_right"] > observed["all_right"], "an able judge keeps more right ones than chance would"
+    assert not any("REFERENCE" in body["messages"][-1]["content"] for body in server.bodies)
