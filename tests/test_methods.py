@@ -61,7 +61,7 @@ def test_no_method_asks_more_often_than_the_others(name):
     assert recipe.stop.target_pass_1 == 1.0
 
 
-@pytest.mark.parametrize("name", [*METHODS, "teacher_labels"])
+@pytest.mark.parametrize("name", [*METHODS, "teacher_labels", "self_play", "self_judge"])
 def test_each_has_its_page_and_its_settings_for_a_gpu(name):
     method = name.removesuffix("_difficulty")
     assert f"{method}_gpu" in shipped_recipes()
