@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -289,6 +290,17 @@ def test_what_the_policy_wrote_is_asked_and_labelled_by_its_own_votes(self_taugh
     assert measured["proposed"]["labels"] == len(right) and measured["proposed"]["label_right"] > 0.6
     assert measured["observed"]["verifier"] == "math" and measured["observed"]["unobserved"] == 0
     assert measured["observed"]["kept_right"] > measured["observed"]["all_right"]
+
+
+def test_the_benchmark_finds_on_disk_what_the_observer_found(self_taught):
+    script = Path(__file__).parents[1] / "benchmarks/agreement.py"
+    command = [sys.executable, str(script), str(self_taught.directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    measured = store.read_json(self_taught.round(0).folder / "metrics.json")["round"]
+    assert found["proposed"] == measured["proposed"]
+    assert {"verifier": "math", **found["observed"]} == measured["observed"]
 
 
 def test_all_that_was_written_is_there_with_what_became_of_it(self_taught):
