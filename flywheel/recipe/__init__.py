@@ -27,7 +27,7 @@ from flywheel.recipe.policy import (
     VllmOptions,
 )
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
-from flywheel.recipe.propose import ProposeSection
+from flywheel.recipe.propose import ProposeSection, WriterOptions
 from flywheel.recipe.sampling import (
     BudgetSection,
     CorrectionSection,
@@ -84,6 +84,7 @@ __all__ = [
     "TransformersOptions",
     "VerifySection",
     "VllmOptions",
+    "WriterOptions",
     "apply_overrides",
     "deep_merge",
     "differences",

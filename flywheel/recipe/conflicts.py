@@ -110,6 +110,14 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
             "train.min_examples = 0 without mix.general_least: a round in which nothing was right would have nothing "
             "to train on; set mix.general_least, or min_examples = 1"
         )
+    if verify.observer is not None and verify.observer == verify.verifier:
+        yield (
+            f"verify.observer = {verify.observer!r} is verify.verifier itself, which agrees with itself; leave it "
+            "out, or name another"
+        )
+    if verify.observer_options and verify.observer in (None, verify.held_out):
+        why = "without verify.observer" if verify.observer is None else "beside verify.held_out of the same name"
+        yield f"verify.observer_options {why}: options belong to a name; leave them out"
     labels = [s.label for s in recipe.ood]
     if len(set(labels)) < len(labels):
         yield f"ood: the labels {labels} are not distinct; give each set its own"
@@ -217,4 +225,20 @@ def _propose(recipe: Recipe) -> Iterator[str]:
         yield (
             f"propose.parameters sets {propose.parameter!r}, which propose.parameter raises from propose.start; leave "
             "it out of parameters"
+        )
+    if propose.kind == "model":
+        yield from _written(recipe)
+
+
+def _written(recipe: Recipe) -> Iterator[str]:
+    """What takes an answer that problems written by the policy do not have."""
+    if recipe.hints.k:
+        yield (
+            f"hints.k = {recipe.hints.k} with propose.kind = 'model': what the policy writes has no answer to hint at; "
+            "leave hints out"
+        )
+    if recipe.train.objective == "privileged":
+        yield (
+            "train.objective = 'privileged' with propose.kind = 'model': what the policy writes has no solution that a "
+            "teacher could be told; set train.objective = 'sft'"
         )
