@@ -18,7 +18,7 @@ from flywheel.measures.contamination import HeldOut
 from flywheel.plan import conversation
 from flywheel.prompts import second_attempt
 from flywheel.recipe import FilterSection, FitOptions
-from flywheel.spread import farthest_first
+from flywheel.spread import farthest_first, farthest_of_each
 from flywheel.types import Dropped, Example, Message, Outcome, PathKind, Problem, Sample, Verdict
 
 REASONS = {
@@ -193,14 +193,17 @@ def _first_of_each(group: Sequence[Sample], kind: PathKind, section: FilterSecti
     if section.dedup == "none":
         return [(s, None) for s in group]
     by_path = section.dedup == "path"
-    seen: dict[str, Pathed] = {}
-    for sample in group:
-        same = reasoning_path(sample.completion, kind) if by_path else normalised_text(sample.completion)
-        if same in seen:
-            fates[sample.id] = "duplicate"
-        else:
-            seen[same] = (sample, same if by_path else None)
-    return list(seen.values())
+    texts = [s.completion for s in group]
+    same = [reasoning_path(text, kind) if by_path else normalised_text(text) for text in texts]
+    if by_path and section.select == "farthest":
+        unguided = {path for s, path in zip(group, same, strict=True) if not is_hinted(s)}
+        places = [i for i, s in enumerate(group) if not is_hinted(s) or same[i] not in unguided]
+        staying = farthest_of_each(places, [texts[i] for i in places], [same[i] for i in places])
+    else:
+        staying = list({path: i for i, path in reversed(list(enumerate(same)))}.values())[::-1]
+    kept = set(staying)
+    fates |= {s.id: "duplicate" for i, s in enumerate(group) if i not in kept}
+    return [(group[i], same[i] if by_path else None) for i in sorted(kept)]
 
 
 def _within_cap(group: Sequence[Pathed], kind: PathKind, section: FilterSection, cap: int) -> list[Sample]:
@@ -209,7 +212,7 @@ def _within_cap(group: Sequence[Pathed], kind: PathKind, section: FilterSection,
         return samples
     if section.select == "shortest":
         return sorted(samples, key=lambda s: (s.tokens, s.index))[:cap]
-    if section.select == "spread":
+    if section.select in ("spread", "farthest"):
         return farthest_first(samples, [path or reasoning_path(s.completion, kind) for s, path in group], cap)
     return samples[:cap]
 

@@ -115,7 +115,7 @@ def test_bstar_samples_at_the_temperature_with_the_best_balance():
             row = Sample(f"{temperature}/{i}", "p0", 0, 0, i, text, "stop", 9, temperature, "", "policy")
             rows.append(row)
             verdicts[row.id] = Verdict(row.id, "p0", outcome, 1.0, None, "", "", "", "")
-    table = balance_table(rows, verdicts, wanted=recipe.sampling.sweep.wanted, min_score=0.0)
+    table = balance_table(rows, verdicts, wanted=recipe.sampling.sweep.wanted, min_scores=[0.0])
     assert {row["temperature"]: row["balance"] for row in table} == {0.6: 0.25 * 0.25, 0.8: 1.0, 1.0: 0.0, 1.2: 0.5}
     assert plan_round(recipe, 0, 0, problems, sweep=table).temperature == 0.8
 

@@ -70,6 +70,11 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
             "sampling.extra with share = 1 and sampling.sweep.temperatures: the search asks the policy, whose "
             "temperature nothing is sampled at; leave the search out or take a share under 1"
         )
+    if sampling.sweep.min_scores and not sampling.sweep.temperatures:
+        yield (
+            "sampling.sweep.min_scores without sampling.sweep.temperatures: thresholds are tried on the completions of "
+            "the temperatures; name at least one"
+        )
     several_ways = (
         len(sampling.variants) > 1
         or sampling.paraphrases is not None

@@ -24,8 +24,9 @@ class VerifySection(Section):
     """The options of `held_out`."""
     workers: Count = knob(2)
     """Worker processes."""
-    deadline_seconds: Seconds = 3.0
-    """Wall time for one completion; then the worker is killed and the outcome is `timeout`."""
+    deadline_seconds: Seconds | None = None
+    """Wall time for one completion; then the worker is killed and the outcome is `timeout` (`error` where the verifier
+    waits for a model). None takes what the verifier asks for, 3 where it asks for nothing."""
     memory_gib: Annotated[float, Field(gt=0.0)] = 1.0
     """Address space a worker may add to what it has after loading its verifier."""
     max_error_share: Share = 0.05
@@ -74,9 +75,11 @@ class FilterSection(Section):
     dedup: Literal["path", "text", "none"] = "path"
     """`path` keeps one of each reasoning path (the list of equations; without equations the normalised text), `text`
     one of each text."""
-    select: Literal["first", "shortest", "spread", "best"] = "spread"
+    select: Literal["first", "shortest", "spread", "best", "farthest"] = "spread"
     """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, paths far apart, or the
-    `best` by score (for reward models and judges; of samples that take one path, too, the best stays)."""
+    `best` by score (for reward models and judges). Of samples that take one path the first stays, with `best` the best,
+    and with `farthest` the one whose text has the largest edit distance to the other paths' (rejection-sampling
+    fine-tuning's own way; over the cap as `spread`)."""
     min_score: Share = 0.0
     """A verdict's score must reach this, beside being correct: for judges and reward models, stricter than their own
     threshold."""

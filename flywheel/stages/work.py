@@ -44,16 +44,21 @@ def check_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def sweep_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Which temperature balances right and varied answers best, tried on a few problems."""
+    """Which temperature and threshold balance right and varied answers best, tried on a few problems."""
     run, index = scope.run, round_index(scope)
     section, kept = run.recipe.sampling.sweep, run.recipe.filter
     problems = scope.pool if section.split == "train" else run.split(Split(section.split))
     plan = plan_sweep(run.recipe, index, run.policy_generation(index).index, problems)
     samples, verdicts = _collect_and_judge(scope, plan, "sweep")
     kinds = run.path_kinds(problems)
-    table = balance_table(samples, verdicts, wanted=section.wanted or kept.cap, min_score=kept.min_score, kinds=kinds)
+    thresholds = section.min_scores or [kept.min_score]
+    table = balance_table(samples, verdicts, wanted=section.wanted or kept.cap, min_scores=thresholds, kinds=kinds)
     store.write_json(scope.folder / "sweep.json", table)
-    balance = {f"{row['temperature']:g}": row["balance"] for row in table}
+    several = len(thresholds) > 1
+    balance = {
+        f"{row['temperature']:g}" + (f", score {row['min_score']:g}" if several else ""): row["balance"]
+        for row in table
+    }
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "balance": balance}
 
 
@@ -147,7 +152,7 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
         samples,
         verdicts,
         run.problem_by_id,
-        run.recipe.filter,
+        _read_plan(scope).filtering(run.recipe.filter),
         system=run.recipe.model.system,
         seed=run.recipe.seed,
         kinds=kinds,

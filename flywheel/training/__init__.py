@@ -221,7 +221,8 @@ def launch_command(
 def environment(log: Path) -> dict[str, str]:
     """What is set for the trainer's process beside the caller's own environment.
 
-    Trackers (`train.report_to`) write beside the log, since the working folder is deleted with the finished stage.
+    Trackers (`train.report_to`) write beside the log, since the working folder is deleted with the finished stage, and
+    W&B keeps its own logs and staged files there too instead of in the home folder.
     """
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -231,6 +232,8 @@ def environment(log: Path) -> dict[str, str]:
             "TENSORBOARD_LOGGING_DIR", str(log.parent / "tensorboard" / log.stem)
         ),
         "WANDB_DIR": os.environ.get("WANDB_DIR", str(log.parent)),
+        "WANDB_CACHE_DIR": os.environ.get("WANDB_CACHE_DIR", str(log.parent / "wandb" / "cache")),
+        "WANDB_DATA_DIR": os.environ.get("WANDB_DATA_DIR", str(log.parent / "wandb" / "data")),
     }
 
 
