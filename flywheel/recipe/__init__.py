@@ -30,6 +30,7 @@ from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
 from flywheel.recipe.propose import ProposeSection, WriterOptions
 from flywheel.recipe.sampling import (
     BudgetSection,
+    CorrectionSection,
     FewShotSection,
     HintsSection,
     SamplerSection,
@@ -40,6 +41,7 @@ from flywheel.recipe.section import Section
 from flywheel.recipe.train import (
     AverageOptions,
     DpoOptions,
+    GrpoOptions,
     LoraOptions,
     PrivilegedOptions,
     TrainingStage,
@@ -50,6 +52,7 @@ from flywheel.recipe.whole import Recipe
 __all__ = [
     "AverageOptions",
     "BudgetSection",
+    "CorrectionSection",
     "DataSection",
     "DpoOptions",
     "EvaluateSection",
@@ -57,6 +60,7 @@ __all__ = [
     "FilterSection",
     "FitOptions",
     "GateSection",
+    "GrpoOptions",
     "HintsSection",
     "LoraOptions",
     "MixSection",
