@@ -292,9 +292,9 @@ class Judge:
                 return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
         clear = [points.value for points in among if not points.why]
         if len(among) - len(clear) > self.max_inconsistent * len(among):
-            unclear = [said for said in among if said.why]
+            unclear = [points for points in among if points.why]
             why = f"{len(unclear)} of {len(among)} comparisons: {unclear[0].why}"
-            return self._undecided(why, torn=all(said.torn for said in unclear))
+            return self._undecided(why, torn=all(points.torn for points in unclear))
         score = sum(clear) / len(clear) if clear else 1.0
         right = score >= self.threshold - 1e-9
         detail = f"{sum(clear):g} of {len(clear)} points against other samples"

@@ -44,6 +44,10 @@ def of_pair(there: Said, back: Said) -> Points:
     return Points(_rounded(_points(joint) / total) if total else 0.5)
 
 
+def _torn(there: Said, back: Said) -> Points:
+    return Points(why=f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other", torn=True)
+
+
 def _points(weights: Mapping[str, float]) -> float:
     return sum(_SHOWN[word] * weight for word, weight in weights.items())
 
