@@ -61,6 +61,7 @@ def charts(
     accuracy: list[Chart | None] = [
         curves.pass_by_generation(measured, limits.get("pass-by-generation", ())),
         curves.pass_by_k(measured, run.champion().index) if run.recipe.evaluate.samples > 1 else None,
+        curves.by_field(measured),
         curves.ood_by_generation(measured),
     ]
     return {

@@ -1,0 +1,59 @@
+"""A small model of characters, made on the spot: its shape, and the short sums that it learns before round 0."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from flywheel.recipe.section import Count, Section, Share, knob
+
+
+class CharactersOptions(Section):
+    """What `model.base = "characters"` is made from: a SmolLM3 of a few layers with one token a character, trained from
+    scratch on sums of two numbers of equally many digits, lowest digit first. Made once, then kept."""
+
+    digits: Annotated[int, Field(ge=1, le=100)] = 6
+    """The longest sums that it is taught. All that it knows of longer ones it has to teach itself."""
+    layout: Literal["rows", "columns"] = "columns"
+    """How sums are written: `rows` one number after the other (`53+12=`), `columns` one place after the other
+    (`5132=`)."""
+    hints: Annotated[int, Field(ge=0, le=110)] = 32
+    """How many letters name the places of digits (`51a32b=`), from a random one on; more than the digits of any sum to
+    come. 0 writes digits alone."""
+    layers: Annotated[list[Literal["near", "rope", "nope"]], Field(min_length=1, max_length=64)] = ["near", "nope", "near"]
+    """The transformer layers, from the first. `near` knows positions (RoPE) and sees `window` characters, so that it can
+    tell what stands side by side and cannot learn distances that only short sums have; `rope` knows positions and sees
+    all; `nope` sees all and knows no positions."""
+    window: Annotated[int, Field(ge=2, le=4096)] = 4
+    """How many characters a `near` layer sees, itself included."""
+    width: Annotated[int, Field(ge=8, le=4096)] = 64
+    """Entries of a hidden state."""
+    inner: Annotated[int, Field(ge=8, le=16384)] = 128
+    """Entries inside a feed-forward layer."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Attention heads; each has `width / heads` entries."""
+    steps: Count = 3000
+    """Optimiser steps."""
+    batch_size: Count = 96
+    """Sums a step, no two steps the same."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-3
+    """The peak learning rate; it rises for 100 steps and falls to nothing over the last fifth."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """AdamW's decay."""
+    curriculum: Share = 0.5
+    """Share of the steps over which the longest sum grows from 1 digit to `digits`; 0 shows all lengths from the start."""
+    seed: int = 0
+    """From which weights and sums derive."""
+    save_steps: Count = knob(200)
+    """A checkpoint every so many steps, from which a killed training goes on."""
+
+    @model_validator(mode="after")
+    def _shape(self) -> CharactersOptions:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width = {self.width} does not make {self.heads} heads of an even width; change either")
+        if 0 < self.hints <= self.digits:
+            raise ValueError(
+                f"hints = {self.hints} letters for sums of {self.digits} digits, whose answers have one more; give more"
+            )
+        return self

@@ -1,0 +1,73 @@
+"""Sums of two numbers as characters, the lowest digit first: problems whose length is their difficulty.
+
+Reverse addition is the task of Lee et al. 2025 (self-improving transformers, arXiv:2502.01612, section 4): written from
+the lowest digit on, each digit of the answer follows from two digits and a carry, so a model that has learnt short sums
+can be right on one that is a little longer.
+
+`rows` write 35 + 21 as `53+12=`, `columns` one place after the other as `5132=`; the answer is `65`. With `hints`, a
+letter names each place (index hints: Zhou et al. 2024, arXiv:2310.16028): behind its digits in the question,
+`5a3b+1a2b=` or in columns `51a32b=`, and before its digit in the answer, `a6b5`, where the letter asks for what stands
+before the same one. The letters begin anywhere in the alphabet, so that a model has met all of them before it meets
+long sums.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+ALPHABET = string.ascii_letters + "αβγδεζηθικλμνξπρστυφχψω" + "ΓΔΘΛΞΠΣΦΨΩ" + "бвгджзийклмнптфцчшщъыьэюя"
+"""The letters that name places, in their order; after the last one comes the first again."""
+CHARACTERS = string.digits + "+=" + ALPHABET
+"""Every character that a sum can have."""
+Layout = Literal["rows", "columns"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Two numbers of `digits` digits each, and their sum, as characters."""
+
+    digits: int
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How sums are written: the layout, and how many letters name places (0: none does)."""
+
+    layout: Layout = "columns"
+    hints: int = 32
+
+    def letter(self, place: int) -> str:
+        """The letter of a place, counted from the alphabet's first; nothing without hints."""
+        return ALPHABET[place % self.hints] if self.hints else ""
+
+
+def write(left: int, right: int, digits: int, style: Style, *, first: int = 0) -> Sum:
+    """The sum of two numbers of `digits` digits; the lowest place has the letter `first`."""
+
+    def written(*numbers: int) -> str:
+        places = enumerate(zip(*(str(number)[::-1] for number in numbers), strict=True), first)
+        return "".join("".join(said) + style.letter(place) for place, said in places)
+
+    prompt = written(left, right) if style.layout == "columns" else f"{written(left)}+{written(right)}"
+    answer = "".join(style.letter(place) + digit for place, digit in enumerate(str(left + right)[::-1], first))
+    return Sum(digits, f"{prompt}=", answer)
+
+
+def draw(digits: int, chance: Random, style: Style) -> Sum:
+    """A sum of two numbers that have exactly `digits` digits, 1 to 9 where that is one."""
+    low, high = 10 ** (digits - 1), 10**digits - 1
+    first = chance.randrange(style.hints) if style.hints else 0
+    return write(chance.randint(low, high), chance.randint(low, high), digits, style, first=first)
+
+
+def sums(lengths: Sequence[int], chance: Random, style: Style) -> Iterator[Sum]:
+    """Sums without end, the `lengths` by turns; the same one may come again."""
+    while True:
+        for digits in lengths:
+            yield draw(digits, chance, style)

@@ -1,0 +1,203 @@
+"""A small model of characters, trained from scratch on short sums: the base that `model.base = "characters"` names.
+
+An ordinary model folder comes of it: a SmolLM3 (whose configuration says layer by layer where positions are known, so
+that one without any position embedding needs no code of ours), a tokenizer with one token a character, and a chat
+template that writes turns one after the other. Lee et al. 2025 (arXiv:2502.01612) train theirs the same way and larger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, SmolLM3Config, SmolLM3ForCausalLM
+
+from flywheel.fingerprint import derive_seed, rng
+from flywheel.recipe import CharactersOptions
+from flywheel.sums import CHARACTERS, Style, Sum, draw
+
+PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
+TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
+WARMUP_STEPS = 100
+FALL = 0.2
+"""Share of the steps over which the learning rate falls to nothing."""
+_TO_SCORE = -100
+
+
+# -- the folder ------------------------------------------------------------------------------------
+
+
+def vocabulary() -> dict[str, int]:
+    """The tokens and their numbers: padding, end, what is unknown, then every character of a sum."""
+    return {token: i for i, token in enumerate([PAD, END, UNKNOWN, *CHARACTERS])}
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a character."""
+    core = Tokenizer(models.WordLevel(vocabulary(), unk_token=UNKNOWN))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    core.decoder = decoders.Fuse()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+def make_model(options: CharactersOptions) -> SmolLM3ForCausalLM:
+    """The untrained model, its weights drawn from `options.seed`."""
+    tokens = vocabulary()
+    torch.manual_seed(derive_seed(options.seed, "characters", "weights") % 2**32)
+    near = [kind == "near" for kind in options.layers]
+    config = SmolLM3Config(
+        vocab_size=len(tokens),
+        hidden_size=options.width,
+        intermediate_size=options.inner,
+        num_hidden_layers=len(options.layers),
+        num_attention_heads=options.heads,
+        num_key_value_heads=options.heads,
+        no_rope_layers=[int(kind != "nope") for kind in options.layers],  # 1: with RoPE
+        max_position_embeddings=2048,
+        initializer_range=0.04,
+        attention_bias=True,  # with it a head can look one place back, whatever stands there
+        tie_word_embeddings=False,
+        use_sliding_window=any(near),
+        sliding_window=options.window if any(near) else None,
+        layer_types=["sliding_attention" if is_near else "full_attention" for is_near in near],
+        pad_token_id=tokens[PAD],
+        bos_token_id=None,
+        eos_token_id=tokens[END],
+    )
+    return SmolLM3ForCausalLM(config)
+
+
+def save(model: SmolLM3ForCausalLM, target: Path) -> None:
+    """Write the model folder."""
+    model.generation_config.eos_token_id = model.config.eos_token_id
+    model.generation_config.pad_token_id = model.config.pad_token_id
+    model.save_pretrained(target)
+    make_tokenizer().save_pretrained(target)
+
+
+# -- what it learns --------------------------------------------------------------------------------
+
+
+def lengths_at(step: int, options: CharactersOptions) -> list[int]:
+    """The digits of the sums of a step, the shortest first.
+
+    While the longest sum still grows, half of the batch has its length and the rest is shared out to all so far: shown
+    all lengths from the start, a model this small stays for thousands of steps at guessing digits.
+    """
+    growing = options.curriculum * options.steps
+    top = options.digits if step >= growing else 1 + int(options.digits * step / growing)
+    newest = 0 if top == options.digits and step >= growing else options.batch_size // 2
+    return sorted([top] * newest + [1 + (step + i) % top for i in range(options.batch_size - newest)])
+
+
+def batch(step: int, options: CharactersOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of a step's sums and their targets (-100 where there is none: prompts and padding), [sums, tokens]."""
+    chance = rng(options.seed, "characters", "sums", step)
+    style = Style(options.layout, options.hints)
+    return encoded([draw(n, chance, style) for n in lengths_at(step, options)])
+
+
+def encoded(rows: list[Sum]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompt, answer and end as tokens, padded at the right, and the targets."""
+    tokens = vocabulary()
+    said = [[tokens[c] for c in row.prompt + row.answer] + [tokens[END]] for row in rows]
+    width = max(map(len, said))
+    inputs = torch.tensor([ids + [tokens[PAD]] * (width - len(ids)) for ids in said])
+    scored = [
+        [_TO_SCORE] * len(row.prompt) + ids[len(row.prompt) :] + [_TO_SCORE] * (width - len(ids))
+        for row, ids in zip(rows, said, strict=True)
+    ]
+    return inputs, torch.tensor(scored)
+
+
+def rate_at(step: int, options: CharactersOptions) -> float:
+    """The learning rate: up, level, down (Hu et al. 2024, arXiv:2404.06395)."""
+    left = (options.steps - step) / max(1.0, FALL * options.steps)
+    return options.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS, left)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def pretrain(options: CharactersOptions, target: Path, work: Path) -> float:
+    """Train from scratch and write the folder `target`; return the mean loss of the last tenth (nats a token).
+
+    `work` keeps the newest checkpoint: called again after a kill, with the same options, the training goes on from it
+    and comes to the same weights. Raises FloatingPointError where the loss is no finite number.
+    """
+    model = make_model(options).train()
+    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=options.weight_decay)
+    work.mkdir(parents=True, exist_ok=True)
+    done, losses = _resume(work, model, optimiser)
+    for step in range(done, options.steps):
+        losses.append(_step(model, optimiser, *batch(step, options), rate_at(step, options)))
+        if losses[-1] != losses[-1]:
+            raise FloatingPointError(f"the loss is no number at step {step}; lower model.characters.learning_rate")
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}/{options.steps} loss {sum(losses[-100:]) / len(losses[-100:]):.4f}", flush=True)
+        if (step + 1) % options.save_steps == 0:
+            _checkpoint(work, step + 1, model, optimiser, losses)
+    save(model.eval(), target)
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last)
+
+
+def _step(
+    model: SmolLM3ForCausalLM, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor, rate: float
+) -> float:
+    logits = model(input_ids=inputs[:, :-1], use_cache=False).logits
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=_TO_SCORE)
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+    return float(loss)
+
+
+def _checkpoint(
+    work: Path, step: int, model: SmolLM3ForCausalLM, optimiser: torch.optim.Optimizer, losses: list[float]
+) -> None:
+    part = work / "checkpoint.part"
+    state: dict[str, Any] = {"step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save(state | {"losses": losses}, part)
+    os.replace(part, work / "checkpoint.pt")
+
+
+def _resume(work: Path, model: SmolLM3ForCausalLM, optimiser: torch.optim.Optimizer) -> tuple[int, list[float]]:
+    file = work / "checkpoint.pt"
+    if not file.is_file():
+        return 0, []
+    state = torch.load(file, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"], state["losses"]
+
+
+def main() -> None:
+    """Make one model; `flywheel.models` calls this."""
+    parser = argparse.ArgumentParser(prog="python -m flywheel.training.characters")
+    parser.add_argument("options", help="CharactersOptions as JSON")
+    parser.add_argument("target", type=Path)
+    parser.add_argument("work", type=Path)
+    given = parser.parse_args()
+    options = CharactersOptions.model_validate(json.loads(given.options))
+    print(f"loss {pretrain(options, given.target, given.work):.4f}")
+
+
+if __name__ == "__main__":
+    main()
