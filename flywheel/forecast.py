@@ -115,13 +115,15 @@ def _round(
     recipe: Recipe, index: int, problems: Problems, given: Assumptions, kept: list[Amount], measured: int
 ) -> Round:
     sampling, train = recipe.sampling, recipe.train
-    asked = min(problems.train, sampling.problems or problems.train)
+    pool = _pool(recipe, index, problems)
+    asked = min(pool, sampling.problems or pool)
     completions, each = _completions(recipe, asked, given)
     wrong = (1.0 - given.right) ** each
     hinted = Amount(asked * recipe.hints.k, round(asked * recipe.hints.k * wrong))
     sweep = sampling.sweep
-    pool = problems.dev if sweep.split == "dev" else problems.train
-    swept = min(sweep.problems, pool) * sweep.samples * len(sweep.temperatures)
+    swept = (
+        min(sweep.problems, problems.dev if sweep.split == "dev" else pool) * sweep.samples * len(sweep.temperatures)
+    )
     tokens = _tokens(recipe, given, completions + hinted + Amount(swept, swept))
     cap = recipe.filter.cap
     found = Amount(min(completions.most + hinted.most, cap * asked), round(asked * min(cap, each * given.right)))
@@ -143,6 +145,14 @@ def _round(
         held_out=measured,
         held_out_tokens=_tokens(recipe, given, measured),
     )
+
+
+def _pool(recipe: Recipe, index: int, problems: Problems) -> int:
+    """The train problems that a round may ask, none being refused of those that are proposed."""
+    propose = recipe.propose
+    if propose.kind is None:
+        return problems.train
+    return propose.count if propose.ask == "new" else problems.train + propose.count * (index + 1)
 
 
 def _completions(recipe: Recipe, asked: int, given: Assumptions) -> tuple[Amount, float]:

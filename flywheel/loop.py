@@ -6,7 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from flywheel.run import Run, Scope
-from flywheel.stages import CHECK, EVALUATE, FILTER, FINALE, GATE, PLAN, SAMPLE, SWEEP, TRAIN, VERIFY, Stage, run_stage
+from flywheel.stages import (
+    CHECK,
+    EVALUATE,
+    FILTER,
+    FINALE,
+    GATE,
+    PLAN,
+    PROPOSE,
+    SAMPLE,
+    SWEEP,
+    TRAIN,
+    VERIFY,
+    Stage,
+    run_stage,
+)
 from flywheel.types import Generation
 
 Do = Callable[[Stage, Scope], dict[str, Any]]
@@ -23,6 +37,8 @@ def spin(run: Run, *, rounds: int | None = None, do: Do = run_stage) -> Generati
     for rnd in run.remaining_rounds(at_most=rounds):  # never past stop.max_rounds
         if run.stop_reason():
             break
+        if run.recipe.propose.kind:
+            do(PROPOSE, rnd)  # new problems, harder by schedule or written by the policy
         if run.recipe.sampling.sweep.temperatures:
             do(SWEEP, rnd) # policy at several temperatures -> how well each balances right and varied
         do(PLAN, rnd)      # history -> what to ask, how often, how hot

@@ -40,6 +40,30 @@ def near_copy_groups(texts: Sequence[str], *, share: float, n: int, template_sha
     return joined.groups()
 
 
+def near_copies_of(
+    texts: Sequence[str], references: Sequence[str], *, share: float, n: int, template_share: float
+) -> list[bool]:
+    """Which of `texts` are near-copies of one of `references`, by the rule of `near_copy_groups`, without its chains.
+
+    The template is what more than `template_share` of all texts and references have in common.
+    """
+    spoken = [words(text) for text in (*references, *texts)]
+    own = _own_ngrams(spoken, n, template_share) if share < 1.0 else [frozenset[int]()] * len(spoken)
+    count = len(references)
+    equal = {tuple(s) or (text,) for s, text in zip(spoken[:count], references, strict=True)}
+    holders: dict[int, list[int]] = defaultdict(list)
+    for index, ngrams in enumerate(own[:count]):
+        for ngram in ngrams:
+            holders[ngram].append(index)
+
+    def near(ngrams: frozenset[int]) -> bool:
+        shared = Counter(index for ngram in ngrams for index in holders.get(ngram, ()))
+        return any(times >= share * min(len(ngrams), len(own[index])) for index, times in shared.items())
+
+    found = zip(texts, spoken[count:], own[count:], strict=True)
+    return [(tuple(s) or (text,)) in equal or near(ngrams) for text, s, ngrams in found]
+
+
 def _own_ngrams(words: list[list[str]], n: int, template_share: float) -> list[frozenset[int]]:
     """Each text's n-grams outside the template, as hashes; none for a text that is compared whole."""
     hashed = [[hash(tuple(spoken[i : i + n])) for i in range(len(spoken) - n + 1)] for spoken in words]

@@ -99,6 +99,14 @@ def load_general(recipe: Recipe) -> list[Problem]:
     return [replace(p, id=f"general:{p.id}") for p in _read(source, recipe.seed, {"duplicates": 0, "conflicting": 0})]
 
 
+def generated_problems(source: ProblemSource) -> list[Problem]:
+    """The first `source.count` distinct problems that a source gives, in its order.
+
+    Raises ProblemError where it is missing or malformed, or does not take the parameters.
+    """
+    return _read(source, 0, {"duplicates": 0, "conflicting": 0})
+
+
 # -- split ------------------------------------------------------------------------------------------
 
 

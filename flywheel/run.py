@@ -22,6 +22,7 @@ from flywheel.identity import verifier_identity
 from flywheel.mix import check_mix
 from flywheel.problems import load_general, load_problems
 from flywheel.progress import Reporter, Silent
+from flywheel.propose import check_schedule
 from flywheel.recipe import Recipe, differing_fields, validate
 from flywheel.types import Generation, PathKind, Problem, Split
 from flywheel.view import RunView, Scope
@@ -101,6 +102,7 @@ class Run(RunView, AbstractContextManager["Run"]):
         general = load_general(self.recipe)
         verifiers = self._verifiers(found.problems)
         self._check_levers(found.problems)
+        check_schedule(self.recipe, found.problems)
         base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
         self._check_extra_models()
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
@@ -155,6 +157,7 @@ class Run(RunView, AbstractContextManager["Run"]):
     def _verifiers(self, problems: list[Problem]) -> dict[str, Any]:
         """Identity of each verifier in use, by name; raises PluginError at the start, not in the middle."""
         names = {p.verifier or self.recipe.verify.verifier for p in problems}
+        names |= {self.recipe.verify.verifier} if self.recipe.propose.kind else set()
         for name in sorted(names):
             if lack := plugins.lack_of(plugins.make_verifier(name, self._verifier_options(name))):
                 raise PluginError(f"verifier {name!r} cannot judge here: {lack}")

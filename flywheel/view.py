@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -67,6 +68,21 @@ class Scope:
         changes = store.read_json(plan).get("changes", []) if plan.is_file() else []
         return applied(self.run.recipe, changes)
 
+    @property
+    def train_problems(self) -> list[Problem]:
+        """The train problems as they stand here: in a round, with what was proposed up to it and nothing later."""
+        until = -1 if self.round is None else self.round
+        proposed = (p for index, problems in self.run.proposed_problems.items() if index <= until for p in problems)
+        return [*(p for p in self.run.frozen_problems if p.split == Split.TRAIN and not p.ood), *proposed]
+
+    @property
+    def pool(self) -> list[Problem]:
+        """The train problems that a round may ask (`propose.ask`)."""
+        section = self.run.recipe.propose
+        if section.kind and section.ask == "new" and self.round is not None:
+            return self.run.proposed_problems.get(self.round, [])
+        return self.train_problems
+
     def model(self, generation: int) -> Generation:
         """A generation as this scope has it: a mixture stands in for the candidate while it is tried."""
         if self.alpha is None or generation != self.generation:
@@ -88,14 +104,30 @@ class RunView:
         return store.read_json(self.directory / "run.json")
 
     @cached_property
-    def problems(self) -> list[Problem]:
-        """The frozen problems, all splits and OOD sets."""
+    def frozen_problems(self) -> list[Problem]:
+        """The problems that the run began with, all splits and OOD sets."""
         return store.read_rows(self.directory / "problems.parquet", Problem)
 
     @cached_property
+    def proposed_problems(self) -> dict[int, list[Problem]]:
+        """What was proposed for each round, by round."""
+        done = {s.round: s for s in self.rounds() if s.round is not None and s.manifest.get("propose")}
+        return {index: store.read_rows(s.folder / "problems.parquet", Problem) for index, s in done.items()}
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """All problems so far: those that the run began with, then those proposed for its rounds."""
+        return [*self.frozen_problems, *chain.from_iterable(self.proposed_problems.values())]
+
+    @cached_property
     def problem_by_id(self) -> Mapping[str, Problem]:
-        """The frozen problems by id."""
+        """All problems so far by id."""
         return {p.id: p for p in self.problems}
+
+    def look_at_problems_again(self) -> None:
+        """Forget which problems there are: more have been proposed."""
+        for name in ("proposed_problems", "problems", "problem_by_id"):
+            self.__dict__.pop(name, None)
 
     def split(self, split: Split, *, with_ood: bool = False) -> list[Problem]:
         """The problems of a split; `with_ood` adds the out-of-distribution sets."""

@@ -26,7 +26,7 @@ LAYERS: list[list[str]] = [
     ["programs", "diversity", "arithmetic", "measures", "spread", "guided", "standing", "intervals", "stopping"],
     ["arms"],
     ["adjust"],
-    ["plan", "waves", "sweep", "sample", "filter", "pairs", "lessons", "mix", "evaluate"],
+    ["propose", "plan", "waves", "sweep", "sample", "filter", "pairs", "lessons", "mix", "evaluate"],
     ["gate", "repair"],
     ["view"],
     ["run"],

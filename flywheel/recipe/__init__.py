@@ -28,6 +28,7 @@ from flywheel.recipe.policy import (
     VllmOptions,
 )
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
+from flywheel.recipe.propose import ProposeSection
 from flywheel.recipe.sampling import (
     BudgetSection,
     FewShotSection,
@@ -68,6 +69,7 @@ __all__ = [
     "PrivilegedOptions",
     "ProblemSource",
     "ProblemsSection",
+    "ProposeSection",
     "Recipe",
     "SamplerSection",
     "SamplingSection",

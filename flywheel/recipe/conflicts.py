@@ -15,6 +15,7 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _sampling(recipe)
     yield from _filter_and_verifier(recipe)
     yield from _pairs(recipe)
+    yield from _propose(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -118,4 +119,33 @@ def _pairs(recipe: Recipe) -> Iterator[str]:
         yield (
             f"{asked} with filter.by = {recipe.filter.by!r}: pairs rest on verdicts, which this control does not "
             "ask; set train.objective = 'sft' for it"
+        )
+
+
+def _propose(recipe: Recipe) -> Iterator[str]:
+    """Where new problems could not come from anywhere."""
+    propose, problems = recipe.propose, recipe.problems
+    if propose.kind is None:
+        set_ = [
+            name
+            for name, value in propose
+            if value != type(propose).model_fields[name].get_default(call_default_factory=True)
+        ]
+        if set_:
+            yield f"propose.{set_[0]} without propose.kind: nothing is proposed; set the kind, or leave [propose] out"
+        return
+    if propose.kind == "schedule" and problems.source in ("file", "datasets"):
+        yield (
+            f"propose.kind = 'schedule' with problems.source = {problems.source!r}: a schedule asks a generator for "
+            "harder problems, and this source has the ones it has; take a generator, or leave [propose] out"
+        )
+    elif propose.kind == "schedule" and propose.parameter is None:
+        yield (
+            "propose.kind = 'schedule' without propose.parameter: name the parameter of "
+            f"{problems.name!r} that rises from propose.start"
+        )
+    elif propose.kind == "schedule" and propose.parameter in propose.parameters:
+        yield (
+            f"propose.parameters sets {propose.parameter!r}, which propose.parameter raises from propose.start; leave "
+            "it out of parameters"
         )

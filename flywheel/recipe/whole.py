@@ -11,6 +11,7 @@ from flywheel.recipe.data import DataSection, FilterSection, MixSection, VerifyS
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.policy import ModelSection, PolicySection
 from flywheel.recipe.problems import OodSet, ProblemsSection
+from flywheel.recipe.propose import ProposeSection
 from flywheel.recipe.sampling import HintsSection, SamplingSection
 from flywheel.recipe.section import Section
 from flywheel.recipe.train import TrainSection
@@ -31,6 +32,8 @@ class Recipe(Section):
     """The problems and their split."""
     ood: list[OodSet] = Field(default_factory=list)
     """Out-of-distribution sets."""
+    propose: ProposeSection = ProposeSection()
+    """Problems that come up as it goes on."""
     policy: PolicySection = PolicySection()
     """What samples."""
     sampling: SamplingSection = SamplingSection()

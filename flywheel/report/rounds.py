@@ -11,7 +11,7 @@ from flywheel.report.chart import Chart, Series
 from flywheel.types import Outcome
 from flywheel.view import RunView, Scope
 
-ORDER = ("check", "sweep", "plan", "sample", "verify", "filter", "train", "evaluate", "gate", "finale")
+ORDER = ("check", "propose", "sweep", "plan", "sample", "verify", "filter", "train", "evaluate", "gate", "finale")
 """The stages as they run; a manifest is sorted by name."""
 
 Infos = Mapping[str, Mapping[str, Any]]

@@ -17,6 +17,8 @@ from flywheel.stages.keys import (
     key_of,
     plan_inputs,
     plan_settings,
+    propose_inputs,
+    propose_settings,
     round_index,
     sample_inputs,
     sampling_settings,
@@ -27,11 +29,15 @@ from flywheel.stages.keys import (
     verifiers,
 )
 from flywheel.stages.learn import learnt_files
+from flywheel.stages.propose import propose_stage
 from flywheel.stages.stage import Stage, run_stage
 
 CHECK = Stage(
     "check", 1, lambda _: ("contract.json",), sections("model"),
     lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, work.check_stage,
+)  # fmt: skip
+PROPOSE = Stage(
+    "propose", 1, lambda _: ("problems.parquet", "propose.json"), propose_settings, propose_inputs, propose_stage,
 )  # fmt: skip
 SWEEP = Stage(
     "sweep", 1, lambda _: ("sweep_samples.parquet", "sweep_verdicts.parquet", "sweep.json"), sweep_settings,
@@ -76,8 +82,8 @@ FINALE = Stage(
     }, work.finale_stage,
 )  # fmt: skip
 
-ROUND: tuple[Stage, ...] = (SWEEP, PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
-"""The stages of a round, in order; SWEEP only where the recipe asks for it."""
+ROUND: tuple[Stage, ...] = (PROPOSE, SWEEP, PLAN, SAMPLE, VERIFY, FILTER, TRAIN, EVALUATE, GATE)
+"""The stages of a round, in order; PROPOSE and SWEEP only where the recipe asks for them."""
 STAGES: dict[str, Stage] = {s.name: s for s in (CHECK, *ROUND, FINALE)}
 """All stages by name."""
 
@@ -88,6 +94,7 @@ __all__ = [
     "FINALE",
     "GATE",
     "PLAN",
+    "PROPOSE",
     "ROUND",
     "SAMPLE",
     "STAGES",

@@ -30,7 +30,8 @@ def key_of(scope: Scope, stage: str) -> str | None:
 def verifiers(scope: Scope) -> dict[str, Any]:
     """Identities of the verifiers in use, as they are now: an edited verifier makes a new key."""
     run = scope.run
-    names = {p.verifier or run.recipe.verify.verifier for p in run.problems}
+    names = {p.verifier or run.recipe.verify.verifier for p in run.frozen_problems}
+    names |= {run.recipe.verify.verifier} if run.recipe.propose.kind else set()
     return {name: run.verifier_identity(name) for name in sorted(names)}
 
 
@@ -84,13 +85,33 @@ def plan_settings(scope: Scope) -> dict[str, Any]:
     sampling = scope.run.recipe.sampling
     if sampling.budget.mode == "adaptive" and sampling.budget.enough is None:
         settings["filter"] = {"cap": scope.run.recipe.filter.cap}
+    if scope.run.recipe.propose.kind:
+        settings["propose"] = {"ask": scope.run.recipe.propose.ask}
     return settings
+
+
+def propose_settings(scope: Scope) -> dict[str, Any]:
+    """What is proposed and how, where problems come from, and what counts as a copy of a held-out one."""
+    recipe = scope.run.recipe
+    share = {"contamination_share": recipe.filter.contamination_share}
+    return {"propose": recipe.propose.key(), "problems": recipe.problems.key(), "filter": share}
+
+
+def propose_inputs(scope: Scope) -> dict[str, Any]:
+    """The problems that the run began with, and what stood before the round."""
+    return {"problems": scope.run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+
+
+def _proposed(scope: Scope) -> dict[str, Any]:
+    """The round's own problems, where it has some. Those of earlier rounds stand before it."""
+    return {"proposed": key_of(scope, "propose")} if scope.run.recipe.propose.kind else {}
 
 
 def plan_inputs(scope: Scope) -> dict[str, Any]:
     """The problems, what stood before the round, its sweep, and the files that reword prompts."""
     sampling = scope.run.recipe.sampling
     inputs: dict[str, Any] = {"problems": scope.run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    inputs |= _proposed(scope)
     if sampling.sweep.temperatures:
         inputs["sweep"] = key_of(scope, "sweep")
     for name, path in (("paraphrases", sampling.paraphrases), ("few_shot", sampling.few_shot.path)):
@@ -137,6 +158,7 @@ def sweep_inputs(scope: Scope) -> dict[str, Any]:
         "before": previous_gate(scope),
         "model": run.model_digest(run.policy_generation(round_index(scope))),
         "verifiers": verifiers(scope),
+        **_proposed(scope),
     }
 
 

@@ -27,7 +27,7 @@ def read_lessons(scope: Scope) -> tuple[list[Lesson], dict[str, int]]:
     held_out = None
     if section.contamination:
         held_out = HeldOut(
-            run.problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
+            run.frozen_problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
         )
     return lessons_of(
         judged.samples,
@@ -51,7 +51,7 @@ def general_rows(scope: Scope) -> tuple[list[Example], int]:
         )
     section = run.recipe.filter
     held_out = HeldOut(
-        run.problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
+        run.frozen_problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
     )
     rows = [(p, p.solution or p.answer) for p in store.read_rows(file, Problem)]
     clean = [(p, said) for p, said in rows if not (section.contamination and held_out.carried(p, said))]

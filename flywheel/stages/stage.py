@@ -88,6 +88,8 @@ def run_stage(stage: Stage, scope: Scope) -> dict[str, Any]:
 def _tell(stage: Stage, scope: Scope, state: str, info: dict[str, Any]) -> None:
     run = scope.run
     run.reporter.stage(stage.name, scope.round, state, info)
+    if stage.name == "propose":
+        run.look_at_problems_again()
     if stage.name == "gate" or (stage.name == "evaluate" and scope.phase == "base"):
         run.save_generations()
         delete_unneeded_weights(run)

@@ -47,7 +47,7 @@ def sweep_stage(scope: Scope, key: str) -> dict[str, Any]:
     """Which temperature balances right and varied answers best, tried on a few problems."""
     run, index = scope.run, round_index(scope)
     section, kept = run.recipe.sampling.sweep, run.recipe.filter
-    problems = run.split(Split(section.split))
+    problems = scope.pool if section.split == "train" else run.split(Split(section.split))
     plan = plan_sweep(run.recipe, index, run.policy_generation(index).index, problems)
     samples, verdicts = _collect_and_judge(scope, plan, "sweep")
     kinds = run.path_kinds(problems)
@@ -60,7 +60,7 @@ def sweep_stage(scope: Scope, key: str) -> dict[str, Any]:
 def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
     """What the round asks, how often, how hot, in which words, and of whom."""
     run, index = scope.run, round_index(scope)
-    sampling, problems = run.recipe.sampling, run.split(Split.TRAIN)
+    sampling, problems = run.recipe.sampling, scope.pool
     plan = plan_round(
         run.recipe,
         index,
@@ -70,7 +70,7 @@ def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
         standing=standing(_judged_rounds(scope)) if sampling.budget.mode == "adaptive" or run.recipe.hints.k else {},
         sweep=store.read_json(scope.folder / "sweep.json") if sampling.sweep.temperatures else (),
         paraphrases=read_paraphrases(sampling.paraphrases, problems) if sampling.paraphrases else {},
-        examples=examples_of(run.recipe, problems) if sampling.few_shot.count else (),
+        examples=examples_of(run.recipe, scope.train_problems) if sampling.few_shot.count else (),
         rejected=run.rejected_before(index),
     )
     store.write_json(scope.folder / "plan.json", plan.as_json())
@@ -131,7 +131,7 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
     held_out = None
     if run.recipe.filter.contamination:
         held_out = HeldOut(
-            run.problems,
+            run.frozen_problems,
             share=run.recipe.filter.contamination_share,
             template_share=run.recipe.problems.template_share,
         )
@@ -173,7 +173,7 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The candidate's weights from the training set."""
     run, index = scope.run, round_index(scope)
     by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in rounds_to_learn(scope)}
-    problems = run.split(Split.TRAIN)
+    problems = scope.train_problems
     section, given = scope.recipe.train, dict[str, Any]()
     rows: list[Example] = []
     pairs: list[Pair] = []
