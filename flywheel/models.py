@@ -81,7 +81,7 @@ def _pretrained(model: ModelSection, cache: Path) -> Path:
     def make(part: Path) -> None:
         log = cache / "logs" / f"{name}.log"
         command = ["-m", "flywheel.training.characters", options.model_dump_json(), str(part), str(work)]
-        _in_child(command, name="pretrain", log=log, what="the model of characters cannot be trained")
+        _in_child(command, name="pretrain", log=log, what="the model of characters cannot be trained", gpu=True)
 
     _made_once(folder, make)
     shutil.rmtree(work, ignore_errors=True)
@@ -198,10 +198,10 @@ def _convert_in_child(source: Path, target: Path, dtype: str, logs: Path) -> Non
     _in_child(command, name="convert", log=log, what=f"{source} cannot be converted")
 
 
-def _in_child(command: list[str], *, name: str, log: Path, what: str) -> None:
-    """Run a Python module on the CPU, without a network; raise ModelError that says `what` where it fails."""
+def _in_child(command: list[str], *, name: str, log: Path, what: str, gpu: bool = False) -> None:
+    """Run a Python module without a network; raise ModelError that says `what` where it fails."""
     log.unlink(missing_ok=True)
-    offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    offline = {"HF_HUB_OFFLINE": "1"} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
     child = guard.spawn([sys.executable, *command], name=name, log=log, pid_dir=log.parent / "pids", env=offline)
     try:
         code = child.wait()

@@ -1,8 +1,8 @@
-"""Verifiers and policies by name: the door through which other people's code comes in.
+"""Verifiers, policies and generators of problems by name: the door through which other people's code comes in.
 
 A name is one of three things: a registered one (`math`), a class in an importable module
 (`pkg.mod:Name`), or a class in a file (`file.py:Name`). Registered names come from the entry-point
-groups `flywheel.verifiers` and `flywheel.policies`; the built-in ones stand there like anyone's.
+groups `flywheel.verifiers`, `flywheel.policies` and `flywheel.generators`; the built-in ones stand there like anyone's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -26,9 +26,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from flywheel.errors import PluginError
 from flywheel.types import Judgement, Outcome, PathKind, Problem
 
-Kind = Literal["verifier", "policy"]
-GROUPS: dict[Kind, str] = {"verifier": "flywheel.verifiers", "policy": "flywheel.policies"}
-METHODS: dict[Kind, str] = {"verifier": "verify", "policy": "generate"}
+Kind = Literal["verifier", "policy", "generator"]
+GROUPS: dict[Kind, str] = {
+    "verifier": "flywheel.verifiers",
+    "policy": "flywheel.policies",
+    "generator": "flywheel.generators",
+}
+METHODS: dict[Kind, str] = {"verifier": "verify", "policy": "generate", "generator": "rows"}
 
 
 @runtime_checkable
@@ -91,6 +95,16 @@ class Verifier(Protocol):
         | None
     ):
         """Judge `completion`. True and 1.0 are correct, None means that there was nothing to judge."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Makes problems (`problems.source = "generator"`). Options are the fields of a dataclass, as a verifier's are."""
+
+    def rows(self, seed: int) -> Iterator[Mapping[str, Any]]:
+        """Rows as a problem file has them (prompt, answer; id, solution, verifier where there are), the same ones for
+        the same seed. They may be without end: `problems.count` takes as many as differ."""
         ...
 
 
@@ -234,15 +248,23 @@ def _class_in(module: types.ModuleType, attribute: str, name: str, kind: Kind) -
 
 def make_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
     """A verifier with its options set. Raises PluginError for an unknown option or a value that does not fit."""
-    cls = load_verifier(name)
+    return typing.cast(Verifier, _made(name, options, "verifier"))
+
+
+def make_generator(name: str, options: Mapping[str, Any]) -> Generator:
+    """A generator of problems with its options set. Raises PluginError as `make_verifier` does."""
+    return typing.cast(Generator, _made(name, options, "generator"))
+
+
+def _made(name: str, options: Mapping[str, Any], kind: Kind) -> object:
+    cls = load_class(name, kind)
     try:
-        made = cls(**_checked_options(cls, name, options))
+        return cls(**_checked_options(cls, name, options, kind))
     except (TypeError, ValueError) as error:
-        raise PluginError(f"verifier {name!r} does not take the options {dict(options)!r}: {error}") from error
-    return typing.cast(Verifier, made)
+        raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
 
 
-def _checked_options(cls: type, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     if not dataclasses.is_dataclass(cls):
         return dict(options)
     known = [f.name for f in dataclasses.fields(cls) if f.init]
@@ -250,11 +272,11 @@ def _checked_options(cls: type, name: str, options: Mapping[str, Any]) -> dict[s
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
-            raise PluginError(f"verifier {name!r} has no option {option!r}; {hint}")
-    return {option: _checked_value(cls, name, option, value) for option, value in options.items()}
+            raise PluginError(f"{kind} {name!r} has no option {option!r}; {hint}")
+    return {option: _checked_value(cls, name, option, value, kind) for option, value in options.items()}
 
 
-def _checked_value(cls: type, name: str, option: str, value: Any) -> Any:
+def _checked_value(cls: type, name: str, option: str, value: Any, kind: Kind) -> Any:
     # Imported here: workers of a verifier without options start without it.
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -267,7 +289,7 @@ def _checked_value(cls: type, name: str, option: str, value: Any) -> Any:
         return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]["msg"]
-        raise PluginError(f"verifier {name!r}: option {option} = {value!r}: {first[0].lower()}{first[1:]}") from None
+        raise PluginError(f"{kind} {name!r}: option {option} = {value!r}: {first[0].lower()}{first[1:]}") from None
 
 
 def label(cls: type) -> tuple[str, str]:

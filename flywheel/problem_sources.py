@@ -1,4 +1,4 @@
-"""Where problems are read from: a reasoning-gym generator, local files, or a `datasets` data set.
+"""Where problems are read from: a generator (reasoning-gym's or a plug-in), local files, or a `datasets` data set.
 
 Each source is an iterator of rows; a row knows where it stands, so that every complaint can say so.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flywheel import plugins
 from flywheel.errors import ProblemError
 from flywheel.recipe import ProblemSource
 
@@ -34,7 +35,7 @@ class Row:
 
 def read_source(source: ProblemSource) -> Iterator[Row]:
     """The rows of a source, in its order. Raises ProblemError where it is missing, empty or malformed."""
-    readers = {"reasoning_gym": _generated, "file": _files, "datasets": _data_set}
+    readers = {"reasoning_gym": _reasoning_gym, "generator": _generated, "file": _files, "datasets": _data_set}
     rows = readers[source.source](source)
     first = next(rows, None)
     if first is None:
@@ -49,10 +50,20 @@ def describe(source: ProblemSource) -> str:
     return f"{source.source} {source.name!r}"
 
 
-# -- reasoning-gym ----------------------------------------------------------------------------------
+# -- generators -------------------------------------------------------------------------------------
 
 
 def _generated(source: ProblemSource) -> Iterator[Row]:
+    """A plug-in's problems, as far as it goes: the caller takes as many as differ."""
+    if source.count is None:
+        raise ProblemError(f"generator {source.name!r} may go on without end: set problems.count")
+    generator = plugins.make_generator(source.name, source.parameters)
+    for index, fields in enumerate(generator.rows(source.seed)):
+        yield Row(f"{source.name} problem {index}", fields)
+
+
+
+def _reasoning_gym(source: ProblemSource) -> Iterator[Row]:
     """A task's problems without end (as far as the task goes): the caller takes as many as differ."""
     reserved = sorted({"seed", "size"} & set(source.parameters))
     if reserved:

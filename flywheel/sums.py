@@ -14,16 +14,19 @@ long sums.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 ALPHABET = string.ascii_letters + "αβγδεζηθικλμνξπρστυφχψω" + "ΓΔΘΛΞΠΣΦΨΩ" + "бвгджзийклмнптфцчшщъыьэюя"
 """The letters that name places, in their order; after the last one comes the first again."""
 CHARACTERS = string.digits + "+=" + ALPHABET
 """Every character that a sum can have."""
+MOST_DIGITS = 100
 Layout = Literal["rows", "columns"]
+_REPEATS = 1000
+"""So many sums in a row that came before: there are hardly any others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,46 @@ def draw(digits: int, chance: Random, style: Style) -> Sum:
     return write(chance.randint(low, high), chance.randint(low, high), digits, style, first=first)
 
 
-def sums(lengths: Sequence[int], chance: Random, style: Style) -> Iterator[Sum]:
-    """Sums without end, the `lengths` by turns; the same one may come again."""
-    while True:
-        for digits in lengths:
-            yield draw(digits, chance, style)
+@dataclass(frozen=True)
+class Sums:
+    """The generator `sums`: sums whose lengths take turns. Rows carry `digits`, the length of their numbers."""
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
+
+    digits: int | tuple[int, int] = (1, 6)
+    """How many digits each number has: one length, or the shortest and the longest."""
+    layout: Layout = "columns"
+    """`rows` write one number after the other, `columns` one place after the other."""
+    hints: int = 32
+    """How many letters name the places of digits; 0 writes digits alone."""
+    labelled: int = 0
+    """Sums of at most so many digits have a solution, which training may use (`mix`); longer ones have none."""
+
+    def __post_init__(self) -> None:
+        low, high = self._ends()
+        if not 1 <= low <= high <= MOST_DIGITS:
+            raise ValueError(f"digits = {self.digits!r}; lengths are from 1 to {MOST_DIGITS}, the shortest first")
+        if not 0 <= self.hints <= len(ALPHABET) or 0 < self.hints <= high:
+            raise ValueError(
+                f"hints = {self.hints!r} for sums of {high} digits, whose answers may have one more; 0, or more letters "
+                f"than digits, up to {len(ALPHABET)}"
+            )
+        if self.labelled < 0:
+            raise ValueError(f"labelled = {self.labelled!r}; it is a number of digits, or 0 for none")
+
+    def rows(self, seed: int) -> Iterator[dict[str, Any]]:
+        """Problems as rows, without end but where there are only so many sums."""
+        low, high = self._ends()
+        chance, style = Random(f"sums {low} {high} {seed}"), Style(self.layout, self.hints)
+        seen: set[str] = set()
+        repeats = 0
+        while repeats < _REPEATS:
+            for digits in range(low, high + 1):
+                drawn = draw(digits, chance, style)
+                repeats = repeats + 1 if drawn.prompt in seen else 0
+                seen.add(drawn.prompt)
+                solution = drawn.answer if digits <= self.labelled else None
+                yield {"prompt": drawn.prompt, "answer": drawn.answer, "solution": solution, "digits": digits}
+
+    def _ends(self) -> tuple[int, int]:
+        return (self.digits, self.digits) if isinstance(self.digits, int) else self.digits

@@ -25,7 +25,7 @@ class CharactersOptions(Section):
     """The transformer layers, from the first. `near` knows positions (RoPE) and sees `window` characters, so that it can
     tell what stands side by side and cannot learn distances that only short sums have; `rope` knows positions and sees
     all; `nope` sees all and knows no positions."""
-    window: Annotated[int, Field(ge=2, le=4096)] = 4
+    window: Annotated[int, Field(ge=2, le=4096)] = 3
     """How many characters a `near` layer sees, itself included."""
     width: Annotated[int, Field(ge=8, le=4096)] = 64
     """Entries of a hidden state."""
@@ -33,16 +33,18 @@ class CharactersOptions(Section):
     """Entries inside a feed-forward layer."""
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     """Attention heads; each has `width / heads` entries."""
-    steps: Count = 3000
+    steps: Count = 2000
     """Optimiser steps."""
-    batch_size: Count = 96
+    batch_size: Count = 36
     """Sums a step, no two steps the same."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-3
-    """The peak learning rate; it rises for 100 steps and falls to nothing over the last fifth."""
+    """The peak learning rate; it rises for 50 steps and falls to nothing over the last three tenths."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """AdamW's decay."""
-    curriculum: Share = 0.5
-    """Share of the steps over which the longest sum grows from 1 digit to `digits`; 0 shows all lengths from the start."""
+    curriculum: Share = 0.3
+    """Share of the steps in which the longest sums are left out: in the first half of them all but those of one and two
+    digits, in the second all of more than `digits / 2`. Steps with shorter sums have more of them. 0 shows all lengths from
+    the start."""
     seed: int = 0
     """From which weights and sums derive."""
     save_steps: Count = knob(200)

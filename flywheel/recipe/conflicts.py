@@ -16,6 +16,7 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _filter_and_verifier(recipe)
     yield from _pairs(recipe)
     yield from _propose(recipe)
+    yield from _characters(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -149,3 +150,32 @@ def _propose(recipe: Recipe) -> Iterator[str]:
             f"propose.parameters sets {propose.parameter!r}, which propose.parameter raises from propose.start; leave "
             "it out of parameters"
         )
+
+
+def _characters(recipe: Recipe) -> Iterator[str]:
+    """Where the model of characters would be asked in a writing that it has not learnt."""
+    problems, made = recipe.problems, recipe.model.characters
+    if recipe.model.base != "characters":
+        return
+    if recipe.model.dtype != "float32":
+        yield (
+            f"model.base = 'characters' with model.dtype = {recipe.model.dtype!r}: 16 bits round away what so small a "
+            "model learns; set model.dtype = 'float32'"
+        )
+    if recipe.model.system:
+        yield f"model.base = 'characters' with model.system = {recipe.model.system!r}: it knows sums and no words"
+    if problems.source != "generator" or problems.name != "sums":
+        yield (
+            f"model.base = 'characters' with problems.source = {problems.source!r}, {problems.name!r}: it can read sums "
+            "and nothing else; set problems.source = 'generator' and problems.name = 'sums'"
+        )
+        return
+    sources = {"problems": problems, "mix.general_source": recipe.mix.general_source}
+    for place, source in sources.items():
+        for name in ("layout", "hints"):
+            known = getattr(made, name)
+            if source is not None and source.parameters.get(name, type(made).model_fields[name].default) != known:
+                yield (
+                    f"{place}.parameters.{name} = {source.parameters.get(name)!r} and model.characters.{name} = {known!r}: "
+                    "the base would meet a writing that it has not learnt; make them the same"
+                )

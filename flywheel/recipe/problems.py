@@ -12,14 +12,15 @@ from flywheel.recipe.section import Count, Section, Share
 class ProblemSource(Section):
     """Where problems come from: a generator, local files, or a data set."""
 
-    source: Literal["reasoning_gym", "file", "datasets"] = "reasoning_gym"
-    """`reasoning_gym` generates; `file` reads JSONL or Parquet; `datasets` reads a hub id or a folder."""
+    source: Literal["reasoning_gym", "generator", "file", "datasets"] = "reasoning_gym"
+    """`reasoning_gym` and `generator` generate; `file` reads JSONL or Parquet; `datasets` reads a hub id or a folder."""
     name: str = "chain_sum"
-    """For `reasoning_gym` the task's name; for `datasets` the hub id or the folder."""
+    """For `reasoning_gym` the task's name; for `generator` a registered name (`metamath`), `pkg.mod:Name` or
+    `file.py:Name`; for `datasets` the hub id or the folder."""
     parameters: dict[str, Any] = Field(default_factory=dict)
-    """For `reasoning_gym`: the task's own parameters, for example `min_terms = 2`."""
+    """For `reasoning_gym` and `generator`: the task's own parameters, for example `min_terms = 2`."""
     seed: int = 0
-    """For `reasoning_gym`: the generator's seed."""
+    """For `reasoning_gym` and `generator`: the generator's seed."""
     path: str | list[str] | None = None
     """For `file`: one path or several, `.jsonl`, `.jsonl.gz`, `.json` or `.parquet`."""
     config: str | None = None
@@ -27,7 +28,7 @@ class ProblemSource(Section):
     hub_split: str = "train"
     """For `datasets`: the split to read."""
     count: Count | None = None
-    """How many problems to take; None takes all (a `reasoning_gym` task needs a number)."""
+    """How many problems to take; None takes all (what generates needs a number)."""
     shuffle: bool = False
     """Take the `count` problems at random (by the recipe's seed) and not from the top."""
     columns: dict[str, str] = Field(default_factory=dict)

@@ -23,8 +23,8 @@ from flywheel.sums import CHARACTERS, Style, Sum, draw
 
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
-WARMUP_STEPS = 100
-FALL = 0.2
+WARMUP_STEPS = 50
+FALL = 0.3
 """Share of the steps over which the learning rate falls to nothing."""
 _TO_SCORE = -100
 
@@ -67,8 +67,7 @@ def make_model(options: CharactersOptions) -> SmolLM3ForCausalLM:
         num_key_value_heads=options.heads,
         no_rope_layers=[int(kind != "nope") for kind in options.layers],  # 1: with RoPE
         max_position_embeddings=2048,
-        initializer_range=0.04,
-        attention_bias=True,  # with it a head can look one place back, whatever stands there
+        attention_bias=True,  # with it a head can look some places back, whatever stands there
         tie_word_embeddings=False,
         use_sliding_window=any(near),
         sliding_window=options.window if any(near) else None,
@@ -77,7 +76,26 @@ def make_model(options: CharactersOptions) -> SmolLM3ForCausalLM:
         bos_token_id=None,
         eos_token_id=tokens[END],
     )
-    return SmolLM3ForCausalLM(config)
+    model = SmolLM3ForCausalLM(config)
+    _draw_weights(model, options)
+    return model
+
+
+@torch.no_grad()
+def _draw_weights(model: SmolLM3ForCausalLM, options: CharactersOptions) -> None:
+    """Weights of a size that signals keep theirs, and in layers without positions keys equal to queries.
+
+    There a token attends to its own kind from the first step on, as trained models do somewhere (mimetic
+    initialisation: Trockman & Kolter 2023, arXiv:2305.09828). With the usual small weights, looking up the digits of a
+    place is what a small model spends most of its training on.
+    """
+    for name, weights in model.named_parameters():
+        if weights.dim() == 2:
+            size = 1.0 if "embed_tokens" in name else 0.02 if "lm_head" in name else weights.shape[1] ** -0.5
+            torch.nn.init.normal_(weights, 0.0, size)
+    for layer, kind in zip(model.model.layers, options.layers, strict=True):
+        if kind == "nope":
+            layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
 def save(model: SmolLM3ForCausalLM, target: Path) -> None:
@@ -92,15 +110,15 @@ def save(model: SmolLM3ForCausalLM, target: Path) -> None:
 
 
 def lengths_at(step: int, options: CharactersOptions) -> list[int]:
-    """The digits of the sums of a step, the shortest first.
+    """The digits of the sums of a step: all lengths so far in equal numbers.
 
-    While the longest sum still grows, half of the batch has its length and the rest is shared out to all so far: shown
-    all lengths from the start, a model this small stays for thousands of steps at guessing digits.
+    At first they are one and two, then half of all lengths, then all: shown all lengths from the start, so small a model
+    guesses digits for thousands of steps. Steps with short sums have more of them, up to as many digits in all.
     """
-    growing = options.curriculum * options.steps
-    top = options.digits if step >= growing else 1 + int(options.digits * step / growing)
-    newest = 0 if top == options.digits and step >= growing else options.batch_size // 2
-    return sorted([top] * newest + [1 + (step + i) % top for i in range(options.batch_size - newest)])
+    done = step / max(1.0, options.curriculum * options.steps)
+    longest = options.digits if done >= 1 else min(options.digits, 2 if done < 0.5 else max(2, options.digits // 2))
+    count = options.batch_size * options.digits // longest
+    return [1 + (step + i) % longest for i in range(count)]
 
 
 def batch(step: int, options: CharactersOptions) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,19 +156,21 @@ def pretrain(options: CharactersOptions, target: Path, work: Path) -> float:
     `work` keeps the newest checkpoint: called again after a kill, with the same options, the training goes on from it
     and comes to the same weights. Raises FloatingPointError where the loss is no finite number.
     """
-    model = make_model(options).train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = make_model(options).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=options.weight_decay)
     work.mkdir(parents=True, exist_ok=True)
     done, losses = _resume(work, model, optimiser)
     for step in range(done, options.steps):
-        losses.append(_step(model, optimiser, *batch(step, options), rate_at(step, options)))
+        inputs, targets = (tensor.to(device) for tensor in batch(step, options))
+        losses.append(_step(model, optimiser, inputs, targets, rate_at(step, options)))
         if losses[-1] != losses[-1]:
             raise FloatingPointError(f"the loss is no number at step {step}; lower model.characters.learning_rate")
         if (step + 1) % 100 == 0:
             print(f"step {step + 1}/{options.steps} loss {sum(losses[-100:]) / len(losses[-100:]):.4f}", flush=True)
         if (step + 1) % options.save_steps == 0:
             _checkpoint(work, step + 1, model, optimiser, losses)
-    save(model.eval(), target)
+    save(model.eval().cpu(), target)
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last)
 
@@ -182,7 +202,7 @@ def _resume(work: Path, model: SmolLM3ForCausalLM, optimiser: torch.optim.Optimi
     file = work / "checkpoint.pt"
     if not file.is_file():
         return 0, []
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True, map_location=next(model.parameters()).device)
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     return state["step"], state["losses"]
