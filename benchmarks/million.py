@@ -1,6 +1,6 @@
-"""What a million samples cost: all metrics and the filter's rules, in time and memory.
+"""What a million samples cost: all metrics, the filter's rules and the report, in time and memory.
 
-    python benchmarks/million.py [--samples 1000000] [--problems-of 8] [--steps metrics,filter]
+    python benchmarks/million.py [--samples 1000000] [--problems-of 8] [--steps metrics,filter,report]
 
 Writes synthetic samples and verdicts (arithmetic answers of about 60 words, a third of them right, in a few hundred
 thousand wordings) as the Parquet files of a run, then times each step in a process of its own at a quarter, a half and
@@ -8,6 +8,7 @@ all of them, so that its growth shows, and says the most memory that it held. Mi
 
     metrics    `flywheel.evaluate.measure_table` over the files, paired with the counts of another generation
     filter     `flywheel.filter.filter_samples` over rows, with 1,000 held-out problems to look for
+    report     `flywheel.report.write_report` of a run (of the toy policy, one round) whose round has these samples
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ import pyarrow.parquet as pq
 from flywheel import store
 from flywheel.evaluate import measure_table
 from flywheel.filter import filter_samples
+from flywheel.loop import spin
 from flywheel.measures.contamination import HeldOut
 from flywheel.measures.table import counts, read_judged
-from flywheel.recipe import EvaluateSection, FilterSection
-from flywheel.types import Outcome, Problem, Sample, Split, Verdict
+from flywheel.recipe import EvaluateSection, FilterSection, load_recipe
+from flywheel.report import write_report
+from flywheel.run import Run
+from flywheel.types import Dropped, Outcome, Problem, Sample, Split, Verdict
 
 CHUNK = 20_000
-STEPS = ("metrics", "filter")
+STEPS = ("metrics", "filter", "report")
+MOST_BYTES = 5_000_000
+"""Of a report."""
 OPENINGS = ("Let me see.", "First, I add them up.", "Okay, step by step.", "Wait, let me check that.", "Here is how:")
 PLACES = ("market", "mill", "harbour", "orchard", "library", "station", "meadow", "bakery")
 
@@ -117,7 +123,33 @@ def filtered(folder: Path) -> None:
         raise SystemExit(f"{len(rows)} samples became {len(examples)} examples and {len(dropped)} dropped ones")
 
 
-WORK = {"metrics": metrics, "filter": filtered}
+def reported(folder: Path) -> None:
+    """The page of the run that `write_run` made. Exits where it is larger than a page may be."""
+    size = write_report(Run.load(folder / "run")).stat().st_size
+    if size > MOST_BYTES:
+        raise SystemExit(f"the report has {size:,} bytes; at most {MOST_BYTES:,} were to be")
+
+
+WORK = {"metrics": metrics, "filter": filtered, "report": reported}
+
+
+def write_run(folder: Path, samples: int, a_problem: int) -> None:
+    """A run of the toy policy whose only round has these samples; the wrong ones are its dropped ones."""
+    recipe = load_recipe("toy", ["stop.max_rounds=1", "problems.count=40", "problems.dev=8", "problems.test=8"])
+    with Run.open(recipe, folder / "run") as run:
+        spin(run)
+    round_0 = run.round(0).folder
+    for name in ("samples", "verdicts"):
+        (folder / f"{name}.parquet").rename(round_0 / f"{name}.parquet")
+        (folder / f"{name}.parquet").symlink_to(round_0 / f"{name}.parquet")
+    known = problems(-(-samples // a_problem)).values()
+    store.write_rows(folder / "run/problems.parquet", Problem, [*run.problems, *known])
+    schema = store.arrow_schema(Dropped)
+    with pq.ParquetWriter(round_0 / "dropped.parquet", schema, compression="zstd") as file:
+        for _, verdicts in chunks(samples, a_problem):
+            wrong = [v for v in verdicts if v.outcome != Outcome.CORRECT]
+            rows = [Dropped(v.sample_id, v.problem_id, 0, str(v.outcome)) for v in wrong]
+            file.write_table(store.to_table(Dropped, rows))
 
 
 def measured(step: str, folder: Path) -> list[float]:
@@ -146,6 +178,8 @@ def main() -> None:
     for size in (given.samples // 4, given.samples // 2, given.samples):
         with tempfile.TemporaryDirectory() as scratch:
             write(Path(scratch), size, given.problems_of)
+            if "report" in given.steps.split(","):
+                write_run(Path(scratch), size, given.problems_of)
             for step in given.steps.split(","):
                 seconds, busy, peak = measured(step, Path(scratch))
                 each = 1e6 * busy / size

@@ -157,6 +157,6 @@ def table(found: dict[str, Any]) -> Table:
 
 
 def _with_interval(difference: dict[str, float]) -> str:
-    """`+.042 [+.010, +.075]`"""
+    """`+.042` and below it `[+.010, +.075]`, so that the table fits into a terminal."""
     value, low, high = (f"{difference[name]:+.3f}".replace("0.", ".", 1) for name in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return f"{value}\n[{low}, {high}]"
