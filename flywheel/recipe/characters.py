@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flywheel.recipe.section import Count, Section, Share, knob
+from flywheel.recipe.section import Count, Section, knob
 
 
 class CharactersOptions(Section):
@@ -33,7 +33,7 @@ class CharactersOptions(Section):
     """Entries inside a feed-forward layer."""
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     """Attention heads; each has `width / heads` entries."""
-    steps: Count = 2000
+    steps: Count = 1500
     """Optimiser steps."""
     batch_size: Count = 36
     """Sums a step, no two steps the same."""
@@ -41,10 +41,10 @@ class CharactersOptions(Section):
     """The peak learning rate; it rises for 50 steps and falls to nothing over the last three tenths."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """AdamW's decay."""
-    curriculum: Share = 0.3
-    """Share of the steps in which the longest sums are left out: in the first half of them all but those of one and two
-    digits, in the second all of more than `digits / 2`. Steps with shorter sums have more of them. 0 shows all lengths from
-    the start."""
+    settled: Annotated[float, Field(ge=0.0)] = 0.3
+    """Longer sums come when the mean loss of 20 steps, in nats a token, is under this: first sums of one and two digits are
+    shown, then up to half of `digits`, then all. Steps with shorter sums have more of them. 0 shows all lengths from the
+    start."""
     seed: int = 0
     """From which weights and sums derive."""
     save_steps: Count = knob(200)

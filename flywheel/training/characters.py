@@ -24,6 +24,7 @@ from flywheel.sums import CHARACTERS, Style, Sum, draw
 PAD, END, UNKNOWN = "<pad>", "<end>", "<unknown>"
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
 WARMUP_STEPS = 50
+SETTLED_STEPS = 20
 FALL = 0.3
 """Share of the steps over which the learning rate falls to nothing."""
 _TO_SCORE = -100
@@ -109,23 +110,42 @@ def save(model: SmolLM3ForCausalLM, target: Path) -> None:
 # -- what it learns --------------------------------------------------------------------------------
 
 
-def lengths_at(step: int, options: CharactersOptions) -> list[int]:
-    """The digits of the sums of a step: all lengths so far in equal numbers.
+class Curriculum:
+    """Which sums are shown: those of one and two digits, then up to half of all lengths, then all.
 
-    At first they are one and two, then half of all lengths, then all: shown all lengths from the start, so small a model
-    guesses digits for thousands of steps. Steps with short sums have more of them, up to as many digits in all.
+    The next ones come when the mean loss of the last `SETTLED_STEPS` steps is under `options.settled`. Shown all lengths
+    from the start, so small a model guesses digits for thousands of steps.
     """
-    done = step / max(1.0, options.curriculum * options.steps)
-    longest = options.digits if done >= 1 else min(options.digits, 2 if done < 0.5 else max(2, options.digits // 2))
-    count = options.batch_size * options.digits // longest
-    return [1 + (step + i) % longest for i in range(count)]
+
+    def __init__(self, options: CharactersOptions) -> None:
+        self._settled = options.settled
+        steps = (2, max(2, options.digits // 2), options.digits) if options.settled else (options.digits,)
+        self._longest = sorted({min(digits, options.digits) for digits in steps})
+        self._recent: list[float] = []
+
+    @property
+    def longest(self) -> int:
+        """The digits of the longest sums to show."""
+        return self._longest[0]
+
+    def saw(self, loss: float) -> None:
+        """Take in a step's loss, in nats a token."""
+        self._recent = [*self._recent[-SETTLED_STEPS + 1 :], loss]
+        settled = len(self._recent) == SETTLED_STEPS and sum(self._recent) < self._settled * SETTLED_STEPS
+        if settled and len(self._longest) > 1:
+            del self._longest[0]
+            self._recent = []
 
 
-def batch(step: int, options: CharactersOptions) -> tuple[torch.Tensor, torch.Tensor]:
+def lengths_at(step: int, longest: int, options: CharactersOptions) -> list[int]:
+    """The digits of the sums of a step: all lengths up to the longest in equal numbers, more sums where they are short."""
+    return [1 + (step + i) % longest for i in range(options.batch_size * options.digits // longest)]
+
+
+def batch(step: int, longest: int, options: CharactersOptions) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens of a step's sums and their targets (-100 where there is none: prompts and padding), [sums, tokens]."""
-    chance = rng(options.seed, "characters", "sums", step)
-    style = Style(options.layout, options.hints)
-    return encoded([draw(n, chance, style) for n in lengths_at(step, options)])
+    chance, style = rng(options.seed, "characters", "sums", step), Style(options.layout, options.hints)
+    return encoded([draw(n, chance, style) for n in lengths_at(step, longest, options)])
 
 
 def encoded(rows: list[Sum]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,13 +181,18 @@ def pretrain(options: CharactersOptions, target: Path, work: Path) -> float:
     optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=options.weight_decay)
     work.mkdir(parents=True, exist_ok=True)
     done, losses = _resume(work, model, optimiser)
+    curriculum = Curriculum(options)
+    for loss in losses:
+        curriculum.saw(loss)
     for step in range(done, options.steps):
-        inputs, targets = (tensor.to(device) for tensor in batch(step, options))
+        inputs, targets = (tensor.to(device) for tensor in batch(step, curriculum.longest, options))
         losses.append(_step(model, optimiser, inputs, targets, rate_at(step, options)))
+        curriculum.saw(losses[-1])
         if losses[-1] != losses[-1]:
             raise FloatingPointError(f"the loss is no number at step {step}; lower model.characters.learning_rate")
         if (step + 1) % 100 == 0:
-            print(f"step {step + 1}/{options.steps} loss {sum(losses[-100:]) / len(losses[-100:]):.4f}", flush=True)
+            mean = sum(losses[-100:]) / len(losses[-100:])
+            print(f"step {step + 1}/{options.steps} digits {curriculum.longest} loss {mean:.4f}", flush=True)
         if (step + 1) % options.save_steps == 0:
             _checkpoint(work, step + 1, model, optimiser, losses)
     save(model.eval().cpu(), target)
@@ -186,7 +211,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def _checkpoint(

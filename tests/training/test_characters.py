@@ -22,16 +22,31 @@ def folder(tmp_path_factory):
     return place / "model"
 
 
-def test_sums_are_of_at_most_the_bases_digits_and_the_short_ones_come_first():
+def test_short_sums_come_first_and_longer_ones_when_the_loss_has_settled():
+    from flywheel.training.characters import SETTLED_STEPS, Curriculum
+
+    curriculum = Curriculum(CharactersOptions(digits=9, settled=0.3))
+    seen = []
+    for loss in [2.0] * 30 + [0.2] * 100:
+        seen.append(curriculum.longest)
+        curriculum.saw(loss)
+    assert sorted(set(seen)) == [2, 4, 9] and seen == sorted(seen)
+    assert seen.count(4) == SETTLED_STEPS  # each needs losses of its own
+    assert seen.index(4) > 30 + SETTLED_STEPS / 2
+    assert Curriculum(CharactersOptions(digits=9, settled=0.0)).longest == 9
+    assert Curriculum(CharactersOptions(digits=1)).longest == 1
+
+
+def test_a_step_has_all_lengths_so_far_and_more_sums_where_they_are_short():
     from flywheel.training.characters import lengths_at
 
-    options = CharactersOptions(steps=100, curriculum=0.4, digits=6, batch_size=12)
-    longest = [max(lengths_at(step, options)) for step in range(options.steps)]
-    assert longest == [2] * 20 + [3] * 20 + [6] * 60
-    shown = lengths_at(99, options)
-    assert {length: shown.count(length) for length in set(shown)} == dict.fromkeys(range(1, 7), 2)
-    assert len(lengths_at(0, options)) == 36
-    assert max(lengths_at(0, options.model_copy(update={"curriculum": 0.0}))) == 6
+    options = CharactersOptions(digits=6, batch_size=12)
+    for longest in (2, 3, 6):
+        shown = lengths_at(7, longest, options)
+        assert {length: shown.count(length) for length in set(shown)} == {
+            length: len(shown) // longest for length in range(1, longest + 1)
+        }
+        assert len(shown) == 12 * 6 // longest
 
 
 def test_only_the_answer_and_the_end_are_learnt():
