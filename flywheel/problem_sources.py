@@ -62,7 +62,6 @@ def _generated(source: ProblemSource) -> Iterator[Row]:
         yield Row(f"{source.name} problem {index}", fields)
 
 
-
 def _reasoning_gym(source: ProblemSource) -> Iterator[Row]:
     """A task's problems without end (as far as the task goes): the caller takes as many as differ."""
     reserved = sorted({"seed", "size"} & set(source.parameters))

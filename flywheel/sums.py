@@ -90,8 +90,8 @@ class Sums:
             raise ValueError(f"digits = {self.digits!r}; lengths are from 1 to {MOST_DIGITS}, the shortest first")
         if not 0 <= self.hints <= len(ALPHABET) or 0 < self.hints <= high:
             raise ValueError(
-                f"hints = {self.hints!r} for sums of {high} digits, whose answers may have one more; 0, or more letters "
-                f"than digits, up to {len(ALPHABET)}"
+                f"hints = {self.hints!r} for sums of {high} digits, whose answers may have one more; 0, or more "
+                f"letters than digits, up to {len(ALPHABET)}"
             )
         if self.labelled < 0:
             raise ValueError(f"labelled = {self.labelled!r}; it is a number of digits, or 0 for none")

@@ -190,7 +190,16 @@ def test_resolving_imports_no_torch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_model_of_characters_is_made_once_from_its_options(tmp_path: Path) -> None:
-    small = {"digits": 2, "hints": 4, "layers": ["nope"], "width": 8, "inner": 8, "heads": 2, "steps": 3, "batch_size": 4}
+    small = {
+        "digits": 2,
+        "hints": 4,
+        "layers": ["nope"],
+        "width": 8,
+        "inner": 8,
+        "heads": 2,
+        "steps": 3,
+        "batch_size": 4,
+    }
     section = ModelSection.model_validate({"base": "characters", "dtype": "float32", "characters": small})
     folder = resolve_base(section, cache=tmp_path)
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {

@@ -42,7 +42,10 @@ def test_the_first_letter_comes_after_the_last() -> None:
 
 
 @given(
-    st.integers(1, 40), st.sampled_from(["rows", "columns"]), st.sampled_from([0, 41, len(ALPHABET)]), st.integers(0, 99)
+    st.integers(1, 40),
+    st.sampled_from(["rows", "columns"]),
+    st.sampled_from([0, 41, len(ALPHABET)]),
+    st.integers(0, 99),
 )
 def test_every_row_is_a_right_sum_of_numbers_of_its_length(digits: int, layout: str, hints: int, seed: int) -> None:
     for row in itertools.islice(Sums(digits, layout, hints, labelled=20).rows(seed), 3):  # type: ignore[arg-type]

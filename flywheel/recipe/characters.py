@@ -19,12 +19,12 @@ class CharactersOptions(Section):
     """How sums are written: `rows` one number after the other (`53+12=`), `columns` one place after the other
     (`5132=`)."""
     hints: Annotated[int, Field(ge=0, le=110)] = 32
-    """How many letters name the places of digits (`51a32b=`), from a random one on; more than the digits of any sum to
-    come. 0 writes digits alone."""
-    layers: Annotated[list[Literal["near", "rope", "nope"]], Field(min_length=1, max_length=64)] = ["near", "nope", "near"]
-    """The transformer layers, from the first. `near` knows positions (RoPE) and sees `window` characters, so that it can
-    tell what stands side by side and cannot learn distances that only short sums have; `rope` knows positions and sees
-    all; `nope` sees all and knows no positions."""
+    """How many letters name the places of digits (`51a32b=`), from a random one on; more than the digits of any sum
+    to come. 0 writes digits alone."""
+    layers: list[Literal["near", "rope", "nope"]] = Field(["near", "nope", "near"], min_length=1, max_length=64)
+    """The transformer layers, from the first. `near` knows positions (RoPE) and sees `window` characters, so that it
+    can tell what stands side by side and cannot learn distances that only short sums have; `rope` knows positions and
+    sees all; `nope` sees all and knows no positions."""
     window: Annotated[int, Field(ge=2, le=4096)] = 3
     """How many characters a `near` layer sees, itself included."""
     width: Annotated[int, Field(ge=8, le=4096)] = 64
@@ -42,9 +42,9 @@ class CharactersOptions(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """AdamW's decay."""
     settled: Annotated[float, Field(ge=0.0)] = 0.3
-    """Longer sums come when the mean loss of 20 steps, in nats a token, is under this: first sums of one and two digits are
-    shown, then up to half of `digits`, then all. Steps with shorter sums have more of them. 0 shows all lengths from the
-    start."""
+    """Longer sums come when the mean loss of 20 steps, in nats a token, is under this: first sums of one and two
+    digits are shown, then up to half of `digits`, then all. Steps with shorter sums have more of them. 0 shows all
+    lengths from the start."""
     seed: int = 0
     """From which weights and sums derive."""
     save_steps: Count = knob(200)

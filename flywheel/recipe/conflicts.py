@@ -166,16 +166,17 @@ def _characters(recipe: Recipe) -> Iterator[str]:
         yield f"model.base = 'characters' with model.system = {recipe.model.system!r}: it knows sums and no words"
     if problems.source != "generator" or problems.name != "sums":
         yield (
-            f"model.base = 'characters' with problems.source = {problems.source!r}, {problems.name!r}: it can read sums "
-            "and nothing else; set problems.source = 'generator' and problems.name = 'sums'"
+            f"model.base = 'characters' with problems.source = {problems.source!r}, {problems.name!r}: it can read "
+            "sums and nothing else; set problems.source = 'generator' and problems.name = 'sums'"
         )
         return
     sources = {"problems": problems, "mix.general_source": recipe.mix.general_source}
     for place, source in sources.items():
         for name in ("layout", "hints"):
-            known = getattr(made, name)
-            if source is not None and source.parameters.get(name, type(made).model_fields[name].default) != known:
+            known, usual = getattr(made, name), type(made).model_fields[name].default
+            asked = usual if source is None else source.parameters.get(name, usual)
+            if source is not None and asked != known:
                 yield (
-                    f"{place}.parameters.{name} = {source.parameters.get(name)!r} and model.characters.{name} = {known!r}: "
-                    "the base would meet a writing that it has not learnt; make them the same"
+                    f"{place}.parameters.{name} = {asked!r} and model.characters.{name} = {known!r}: the base would "
+                    "meet a writing that it has not learnt; make them the same"
                 )

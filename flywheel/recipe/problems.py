@@ -13,7 +13,8 @@ class ProblemSource(Section):
     """Where problems come from: a generator, local files, or a data set."""
 
     source: Literal["reasoning_gym", "generator", "file", "datasets"] = "reasoning_gym"
-    """`reasoning_gym` and `generator` generate; `file` reads JSONL or Parquet; `datasets` reads a hub id or a folder."""
+    """`reasoning_gym` and `generator` generate; `file` reads JSONL or Parquet; `datasets` reads a hub id or a
+    folder."""
     name: str = "chain_sum"
     """For `reasoning_gym` the task's name; for `generator` a registered name (`metamath`), `pkg.mod:Name` or
     `file.py:Name`; for `datasets` the hub id or the folder."""

@@ -298,8 +298,6 @@ def by_field(generations: Sequence[Generation]) -> Chart | None:
         x=x,
         format="share",
         series=[curve(g, rows) for g, rows in zip(measured, told, strict=True)],
-        colours=[
-            "good" if g is measured[-1] else "series-5" if g is measured[0] else "series-0" for g in measured
-        ],
+        colours=["good" if g is measured[-1] else "series-5" if g is measured[0] else "series-0" for g in measured],
         note="The first and the last generation with their intervals, those between them behind.",
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,8 @@ def save(model: SmolLM3ForCausalLM, target: Path) -> None:
 class Curriculum:
     """Which sums are shown: those of one and two digits, then up to half of all lengths, then all.
 
-    The next ones come when the mean loss of the last `SETTLED_STEPS` steps is under `options.settled`. Shown all lengths
-    from the start, so small a model guesses digits for thousands of steps.
+    The next ones come when the mean loss of the last `SETTLED_STEPS` steps is under `options.settled`. Shown all
+    lengths from the start, so small a model guesses digits for thousands of steps.
     """
 
     def __init__(self, options: CharactersOptions) -> None:
@@ -138,7 +139,7 @@ class Curriculum:
 
 
 def lengths_at(step: int, longest: int, options: CharactersOptions) -> list[int]:
-    """The digits of the sums of a step: all lengths up to the longest in equal numbers, more sums where they are short."""
+    """The digits of a step's sums: all lengths up to the longest in equal numbers, more sums where they are short."""
     return [1 + (step + i) % longest for i in range(options.batch_size * options.digits // longest)]
 
 
@@ -192,7 +193,7 @@ def pretrain(options: CharactersOptions, target: Path, work: Path) -> float:
             raise FloatingPointError(f"the loss is no number at step {step}; lower model.characters.learning_rate")
         if (step + 1) % 100 == 0:
             mean = sum(losses[-100:]) / len(losses[-100:])
-            print(f"step {step + 1}/{options.steps} digits {curriculum.longest} loss {mean:.4f}", flush=True)
+            sys.stderr.write(f"step {step + 1}/{options.steps} digits {curriculum.longest} loss {mean:.4f}\n")
         if (step + 1) % options.save_steps == 0:
             _checkpoint(work, step + 1, model, optimiser, losses)
     save(model.eval().cpu(), target)
@@ -201,7 +202,11 @@ def pretrain(options: CharactersOptions, target: Path, work: Path) -> float:
 
 
 def _step(
-    model: SmolLM3ForCausalLM, optimiser: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor, rate: float
+    model: SmolLM3ForCausalLM,
+    optimiser: torch.optim.Optimizer,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    rate: float,
 ) -> float:
     logits = model(input_ids=inputs[:, :-1], use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=_TO_SCORE)
@@ -241,7 +246,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     given = parser.parse_args()
     options = CharactersOptions.model_validate(json.loads(given.options))
-    print(f"loss {pretrain(options, given.target, given.work):.4f}")
+    sys.stderr.write(f"loss {pretrain(options, given.target, given.work):.4f}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ SECTION = EvaluateSection(by="digits", resamples=100)
 
 
 def problems(*values):
-    return {f"p{i}": Problem(f"p{i}", str(i), "1", meta={} if v is None else {"digits": v}) for i, v in enumerate(values)}
+    return {
+        f"p{i}": Problem(f"p{i}", str(i), "1", meta={} if v is None else {"digits": v}) for i, v in enumerate(values)
+    }
 
 
 def test_each_value_has_its_share_with_numbers_by_size():
