@@ -5,10 +5,10 @@ the lowest digit on, each digit of the answer follows from two digits and a carr
 can be right on one that is a little longer.
 
 `rows` write 35 + 21 as `53+12=`, `columns` one place after the other as `5132=`; the answer is `65`. With `hints`, a
-letter names each place (index hints: Zhou et al. 2024, arXiv:2310.16028): behind its digits in the question,
-`5a3b+1a2b=` or in columns `51a32b=`, and before its digit in the answer, `a6b5`, where the letter asks for what stands
-before the same one. The letters begin anywhere in the alphabet, so that a model has met all of them before it meets
-long sums.
+letter names each place (index hints: Zhou et al. 2024, arXiv:2310.16028): behind its digits in the question, before its
+digit in the answer, so that it asks for what stands before its like. The question ends with the first letter:
+`5a3b+1a2b=a`, or in columns `51a32b=a`, and the answer is `6b5`. The letters begin anywhere in the alphabet, so that a
+model has met all of them before it meets long sums.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def write(left: int, right: int, digits: int, style: Style, *, first: int = 0) -
 
     prompt = written(left, right) if style.layout == "columns" else f"{written(left)}+{written(right)}"
     answer = "".join(style.letter(place) + digit for place, digit in enumerate(str(left + right)[::-1], first))
-    return Sum(digits, f"{prompt}=", answer)
+    begin = len(style.letter(first))
+    return Sum(digits, f"{prompt}={answer[:begin]}", answer[begin:])
 
 
 def draw(digits: int, chance: Random, style: Style) -> Sum:

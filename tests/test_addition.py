@@ -73,28 +73,29 @@ def test_accuracy_is_told_by_length_and_by_a_verifier_that_knows_the_answers(fin
 def test_a_wrong_answer_of_the_right_length_becomes_an_example_and_one_too_short_does_not() -> None:
     recipe = load_recipe("addition")
     verifier = make_verifier(recipe.verify.verifier, recipe.verify.options)
-    problems = {name: Problem(name, "51a32b=", "a6b5", meta={"digits": 2}) for name in ("right", "wrong", "short")}
-    said = {"right": "a6b5", "wrong": "a7b5", "short": "a6"}
+    problems = {name: Problem(name, "51a32b=a", "6b5", meta={"digits": 2}) for name in ("right", "wrong", "short")}
+    said = {"right": "6b5", "wrong": "7b5", "short": "6"}
     samples, verdicts = [], {}
     for name, text in said.items():
         judged = verifier.verify(problems[name], text)
         samples.append(Sample(name, name, 0, 0, 0, text, "stop", 5, 0.0, "{prompt}", "policy"))
         verdicts[name] = Verdict(name, name, judged.outcome, judged.score, text, "", "self_label", "1", "worker")  # type: ignore[union-attr]
     examples, dropped = filter_samples(samples, verdicts, problems, recipe.filter, system=None)
-    assert [e.completion for e in examples] == ["a6b5", "a7b5"]
+    assert [e.completion for e in examples] == ["6b5", "7b5"]
     assert [(d.sample_id, d.reason) for d in dropped] == [("short", "wrong")]
 
 
 @pytest.mark.parametrize("name", ["addition", "addition_gpu"])
 def test_nothing_that_training_reads_has_a_label_beyond_the_base(name: str) -> None:
-    small = ["problems.count=600", "problems.dev=200", "problems.test=200", "mix.general_source.count=200"]
+    small = ["problems.count=60", "problems.dev=20", "problems.test=20", "mix.general_source.count=200"]
+    small += ["propose.count=5"]
     recipe = load_recipe(name, small)
     base = recipe.model.characters.digits
     assert not [p for p in load_problems(recipe).problems if p.solution]
     for index in (0, recipe.stop.max_rounds - 1):
         digits = scheduled_value(recipe.propose, index)
         assert digits > base
-        assert not [p for p in scheduled_problems(recipe, index, digits)[:9] if p.solution]
+        assert not [p for p in scheduled_problems(recipe, index, digits) if p.solution]
     known = load_general(recipe)
     assert {p.meta["digits"] for p in known} == set(range(1, base + 1))
     assert all(p.solution == p.answer for p in known)
@@ -121,4 +122,4 @@ def test_what_a_model_of_characters_cannot_read_is_refused(overrides: list[str],
 def test_the_two_arms_without_schedule_and_without_filter_are_recipes() -> None:
     recipe: Recipe = load_recipe("addition", ["propose.start=24", "propose.step=0"])
     assert {scheduled_value(recipe.propose, index) for index in range(5)} == {24}
-    assert load_recipe("addition", ["filter.by=none"]).filter.by == "none"
+    assert load_recipe("addition", ['filter.by="none"']).filter.by == "none"

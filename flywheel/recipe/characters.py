@@ -19,7 +19,7 @@ class CharactersOptions(Section):
     """How sums are written: `rows` one number after the other (`53+12=`), `columns` one place after the other
     (`5132=`)."""
     hints: Annotated[int, Field(ge=0, le=110)] = 32
-    """How many letters name the places of digits (`51a32b=`), from a random one on; more than the digits of any sum
+    """How many letters name the places of digits (`51a32b=a`), from a random one on; more than the digits of any sum
     to come. 0 writes digits alone."""
     layers: list[Literal["near", "rope", "nope"]] = Field(["near", "nope", "near"], min_length=1, max_length=64)
     """The transformer layers, from the first. `near` knows positions (RoPE) and sees `window` characters, so that it

