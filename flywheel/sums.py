@@ -63,10 +63,12 @@ def write(left: int, right: int, digits: int, style: Style, *, first: int = 0) -
     return Sum(digits, f"{prompt}={answer[:begin]}", answer[begin:])
 
 
-def draw(digits: int, chance: Random, style: Style) -> Sum:
-    """A sum of two numbers that have exactly `digits` digits, 1 to 9 where that is one."""
+def draw(digits: int, chance: Random, style: Style, *, first: int | None = None) -> Sum:
+    """A sum of two numbers that have exactly `digits` digits, 1 to 9 where that is one. The letter of its lowest place
+    is drawn as well, unless it is given."""
     low, high = 10 ** (digits - 1), 10**digits - 1
-    first = chance.randrange(style.hints) if style.hints else 0
+    if first is None:
+        first = chance.randrange(style.hints) if style.hints else 0
     return write(chance.randint(low, high), chance.randint(low, high), digits, style, first=first)
 
 

@@ -193,6 +193,7 @@ def test_the_model_of_characters_is_made_once_from_its_options(tmp_path: Path) -
     small = {
         "digits": 2,
         "hints": 4,
+        "packed": 1,
         "layers": ["nope"],
         "width": 8,
         "inner": 8,

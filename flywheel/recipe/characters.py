@@ -37,6 +37,9 @@ class CharactersOptions(Section):
     """Optimiser steps."""
     batch_size: Count = 36
     """Sums a step, no two steps the same."""
+    packed: Annotated[int, Field(ge=1, le=32)] = 4
+    """Once all lengths are shown, rows hold one to so many sums, one after the other with letters of their own: looking
+    up a place then has to hold among as many others as a long sum has. 1 shows them singly."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-3
     """The peak learning rate; it rises for 50 steps and falls to nothing over the last three tenths."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
@@ -57,5 +60,10 @@ class CharactersOptions(Section):
         if 0 < self.hints <= self.digits:
             raise ValueError(
                 f"hints = {self.hints} letters for sums of {self.digits} digits, whose answers have one more; give more"
+            )
+        if 0 < self.hints < self.packed * (self.digits + 1):
+            raise ValueError(
+                f"hints = {self.hints} letters for rows of up to packed = {self.packed} sums, whose answers have up to "
+                f"{self.digits + 1} places each: no letter may stand for two places; lower packed or give more letters"
             )
         return self

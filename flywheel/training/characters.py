@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ WARMUP_STEPS = 50
 SETTLED_STEPS = 20
 FALL = 0.3
 """Share of the steps over which the learning rate falls to nothing."""
-_TO_SCORE = -100
+_UNSCORED = -100
 
 
 # -- the folder ------------------------------------------------------------------------------------
@@ -138,28 +139,46 @@ class Curriculum:
             self._recent = []
 
 
-def lengths_at(step: int, longest: int, options: CharactersOptions) -> list[int]:
-    """The digits of a step's sums: all lengths up to the longest in equal numbers, more sums where they are short."""
-    return [1 + (step + i) % longest for i in range(options.batch_size * options.digits // longest)]
+def rows_at(step: int, longest: int, options: CharactersOptions) -> list[list[Sum]]:
+    """The sums of a step, in rows.
 
-
-def batch(step: int, longest: int, options: CharactersOptions) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens of a step's sums and their targets (-100 where there is none: prompts and padding), [sums, tokens]."""
+    Before all lengths are shown, a row is one sum, all lengths so far are there in equal numbers, and there are more
+    sums where they are short. Then rows hold one to `options.packed` sums, whose places have letters of their own, and
+    of two lengths drawn for each the longer one is taken.
+    """
     chance, style = rng(options.seed, "characters", "sums", step), Style(options.layout, options.hints)
-    return encoded([draw(n, chance, style) for n in lengths_at(step, longest, options)])
+    if longest < options.digits:
+        count = options.batch_size * options.digits // longest
+        return [[draw(1 + (step + i) % longest, chance, style)] for i in range(count)]
+    rows: list[list[Sum]] = []
+    while (room := options.batch_size - sum(map(len, rows))) > 0:
+        lengths = [
+            max(chance.randint(1, longest), chance.randint(1, longest))
+            for _ in range(min(room, 1 + len(rows) % options.packed))
+        ]
+        first = chance.randrange(options.hints) if options.hints else 0
+        begins = [first + sum(lengths[:i]) + i for i in range(len(lengths))]  # an answer may have a place more
+        rows.append([draw(n, chance, style, first=at) for n, at in zip(lengths, begins, strict=True)])
+    return rows
 
 
-def encoded(rows: list[Sum]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompt, answer and end as tokens, padded at the right, and the targets."""
+def encoded(rows: Sequence[Sequence[Sum]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens of rows of sums, each with its answer and its end, padded at the right; and their targets (-100 where
+    there is none: prompts and padding). Both [rows, tokens]."""
     tokens = vocabulary()
-    said = [[tokens[c] for c in row.prompt + row.answer] + [tokens[END]] for row in rows]
+    said, scored = [], []
+    for row in rows:
+        ids: list[int] = []
+        targets: list[int] = []
+        for one in row:
+            answer = [*(tokens[c] for c in one.answer), tokens[END]]
+            ids += [*(tokens[c] for c in one.prompt), *answer]
+            targets += [_UNSCORED] * len(one.prompt) + answer
+        said.append(ids)
+        scored.append(targets)
     width = max(map(len, said))
     inputs = torch.tensor([ids + [tokens[PAD]] * (width - len(ids)) for ids in said])
-    scored = [
-        [_TO_SCORE] * len(row.prompt) + ids[len(row.prompt) :] + [_TO_SCORE] * (width - len(ids))
-        for row, ids in zip(rows, said, strict=True)
-    ]
-    return inputs, torch.tensor(scored)
+    return inputs, torch.tensor([targets + [_UNSCORED] * (width - len(targets)) for targets in scored])
 
 
 def rate_at(step: int, options: CharactersOptions) -> float:
@@ -186,7 +205,7 @@ def pretrain(options: CharactersOptions, target: Path, work: Path) -> float:
     for loss in losses:
         curriculum.saw(loss)
     for step in range(done, options.steps):
-        inputs, targets = (tensor.to(device) for tensor in batch(step, curriculum.longest, options))
+        inputs, targets = (tensor.to(device) for tensor in encoded(rows_at(step, curriculum.longest, options)))
         losses.append(_step(model, optimiser, inputs, targets, rate_at(step, options)))
         curriculum.saw(losses[-1])
         if losses[-1] != losses[-1]:
@@ -209,7 +228,7 @@ def _step(
     rate: float,
 ) -> float:
     logits = model(input_ids=inputs[:, :-1], use_cache=False).logits
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=_TO_SCORE)
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=_UNSCORED)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from flywheel.recipe import CharactersOptions
 from flywheel.sums import Style, write
 
 TINY = CharactersOptions(
-    **{"digits": 3, "hints": 8, "layers": ["near", "nope"], "width": 8, "inner": 8, "heads": 2},
+    **{"digits": 3, "hints": 8, "packed": 2, "layers": ["near", "nope"], "width": 8, "inner": 8, "heads": 2},
     **{"steps": 8, "batch_size": 6, "save_steps": 3},
 )
 
@@ -37,26 +39,42 @@ def test_short_sums_come_first_and_longer_ones_when_the_loss_has_settled():
     assert Curriculum(CharactersOptions(digits=1)).longest == 1
 
 
-def test_a_step_has_all_lengths_so_far_and_more_sums_where_they_are_short():
-    from flywheel.training.characters import lengths_at
+def test_before_all_lengths_are_shown_a_step_has_those_so_far_and_more_sums_where_they_are_short():
+    from flywheel.training.characters import rows_at
 
     options = CharactersOptions(digits=6, batch_size=12)
-    for longest in (2, 3, 6):
-        shown = lengths_at(7, longest, options)
-        assert {length: shown.count(length) for length in set(shown)} == {
-            length: len(shown) // longest for length in range(1, longest + 1)
-        }
-        assert len(shown) == 12 * 6 // longest
+    for longest in (2, 3):
+        shown = [one.digits for (one,) in rows_at(7, longest, options)]
+        assert {length: shown.count(length) for length in set(shown)} == dict.fromkeys(
+            range(1, longest + 1), 72 // longest**2
+        )
+
+
+def test_rows_of_several_sums_have_no_letter_twice_and_no_sum_is_longer_than_the_base_is_taught():
+    from flywheel.training.characters import rows_at
+
+    options = CharactersOptions(digits=6, batch_size=20, packed=4)
+    for step in range(20):
+        rows = rows_at(step, 6, options)
+        assert sum(map(len, rows)) == 20
+        assert {len(row) for row in rows} == {1, 2, 3, 4}
+        for row in rows:
+            letters = [set(re.findall(r"[^\d+=]", one.prompt + one.answer)) for one in row]
+            assert len(set().union(*letters)) == sum(map(len, letters))
+            assert all(1 <= one.digits <= 6 for one in row)
 
 
 def test_only_the_answer_and_the_end_are_learnt():
     from flywheel.training.characters import encoded, vocabulary
 
     tokens = vocabulary()
-    inputs, targets = encoded([write(5, 3, 1, Style("columns", 8)), write(35, 21, 2, Style("columns", 8))])
+    style = Style("columns", 8)
+    inputs, targets = encoded([[write(5, 3, 1, style)], [write(35, 21, 2, style), write(4, 1, 1, style, first=3)]])
     names = {number: token for token, number in tokens.items()}
-    assert [names[int(i)] for i in inputs[0]] == [*"53a=a8", "<end>", *["<pad>"] * 5]
-    assert [names.get(int(t)) for t in targets[0]] == [None] * 5 + ["8", "<end>"] + [None] * 5
+    assert [names[int(i)] for i in inputs[0]] == [*"53a=a8", "<end>", *["<pad>"] * 12]
+    assert [names.get(int(t)) for t in targets[0]] == [None] * 5 + ["8", "<end>"] + [None] * 12
+    assert "".join(names[int(i)] for i in inputs[1]) == "51a32b=a6b5<end>41d=d5<end>"
+    assert [names.get(int(t)) for t in targets[1]][8:] == ["6", "b", "5", "<end>", *[None] * 5, "5", "<end>"]
 
 
 def test_layers_know_positions_as_the_options_say(folder):
