@@ -29,8 +29,8 @@ from flywheel.recipe import load_recipe
 from flywheel.run import Run
 from flywheel.share import sharing
 
-METHODS = ["rft", "rest_em", "star", "raft", "bstar", "dart", "dart_difficulty", "self_consistency"]
-CONTROLS = ["no_verifier", "random_filter", "one_round"]
+METHODS = ["rft", "rest_em", "star", "raft", "bstar", "dart", "dart_difficulty", "self_consistency", "self_correction"]
+CONTROLS = ["no_verifier", "random_filter", "one_round", "grpo"]
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def _run_flow(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Repor
         try:
             expert_iteration(recipe=recipe, run_dir=str(run_dir), rounds=rounds)
         finally:
-            _drain()
+            drain()
     except FlywheelError:
         raise
     except (PrefectException, httpx.HTTPError, OSError, RuntimeError) as error:
@@ -94,7 +94,7 @@ def _prefect_failed(error: Exception) -> FlywheelError:
     return StageError(f"Prefect failed: {type(error).__name__}: {error}; what is finished is kept, and {WITHOUT}")
 
 
-def _drain() -> None:
+def drain() -> None:
     """Send what Prefect still holds (log lines, events) while its server lives."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flywheel.identity import verifier_identity
     from flywheel.judgements import to_judgement
     from flywheel.judging import judge_batch, judge_group, judge_one, seconds_left
-    from flywheel.plugins import import_file, make_verifier
+    from flywheel.plugins import DEADLINE_SECONDS, import_file, lack_of, make_verifier
     from flywheel.policy import Completion, Policy, Request
     from flywheel.policy.device import torch_device
     from flywheel.policy.own import model_folder, model_identity, open_policy
@@ -37,6 +37,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Completion": "flywheel.policy",
+    "DEADLINE_SECONDS": "flywheel.plugins",
     "Policy": "flywheel.policy",
     "Request": "flywheel.policy",
     "check_verifier": "flywheel.check",
@@ -44,6 +45,7 @@ _LAZY = {
     "judge_batch": "flywheel.judging",
     "judge_group": "flywheel.judging",
     "judge_one": "flywheel.judging",
+    "lack_of": "flywheel.plugins",
     "make_verifier": "flywheel.plugins",
     "model_folder": "flywheel.policy.own",
     "model_identity": "flywheel.policy.own",
@@ -56,6 +58,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "DEADLINE_SECONDS",
     "Completion",
     "EndpointError",
     "EngineError",
@@ -86,6 +89,7 @@ __all__ = [
     "judge_batch",
     "judge_group",
     "judge_one",
+    "lack_of",
     "make_verifier",
     "model_folder",
     "model_identity",

@@ -71,7 +71,8 @@ def _changes(recipe: Recipe, rejected: Sequence[RoundRecord]) -> Iterator[Change
         yield _change("train.start_from", "previous", "champion", f"{because}: its weights are not gone on from")
     if narrower != bool(failed & ENDLESS):  # the two ask for opposite temperatures
         yield _temperatures(recipe, times, narrower, because)
-    if (narrower or "ood" in failed) and all(r.index != 0 for r in rejected):
+    rows = train.objective != "grpo"  # which learns from no rows that others could be mixed into
+    if rows and (narrower or "ood" in failed) and all(r.index != 0 for r in rejected):
         # The base's rows are those of round 0, which must not be the ones that led astray.
         share = max(recipe.mix.base, min(BASE_SHARE * times, 0.9 - recipe.mix.human - recipe.mix.general))
         yield _change(

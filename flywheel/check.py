@@ -20,6 +20,8 @@ SAME_SCORE = 1e-4
 """By how much two scores of the same input may differ: floats depend a little on the rest of their batch."""
 SECONDS = 60.0
 """How long each kind of input may take, by default."""
+DEADLINE_FIELD = "verify.deadline_seconds"
+"""What the detail of a verdict names that there was no time for."""
 
 State = Literal["held", "violated", "undecided", "not applicable"]
 
@@ -184,15 +186,17 @@ def _unshaken(hostile: Tried, right: Tried, facts: Facts, raised: Sequence[str])
     names = {text: name for name, text in HOSTILE.items()}
     by_outcome: dict[str, list[str]] = {}
     for (_, text), verdict in hostile.judged():
-        by_outcome.setdefault(verdict.outcome, []).append(f"{names[text]}: {_says(verdict)}")
+        # Of a verifier that waits for a model a missed deadline is ERROR: slow is what it is called all the same.
+        outcome = Outcome.TIMEOUT if _late(verdict) else verdict.outcome
+        by_outcome.setdefault(outcome, []).append(f"{names[text]}: {_says(verdict)}")
     if not by_outcome:
         yield from (Finding(f"{TRIED}: never {w}", "undecided", hostile.shortfall()) for w in ("an error", "CORRECT"))
         return
     errors, passed = by_outcome.get(Outcome.ERROR, []), by_outcome.get(Outcome.CORRECT, [])
+    slow = by_outcome.get(Outcome.TIMEOUT, [])
     if facts.unsure_is_error:
         yield _unsure(errors, right, hostile, raised)
     else:
-        slow = by_outcome.get(Outcome.TIMEOUT, [])
         note = f"but out of time at {slow[0]}" if slow else hostile.shortfall()
         yield Finding(f"{TRIED}: never an error", "violated" if errors else "held", errors[0] if errors else note)
     if facts.label_free:
@@ -200,6 +204,10 @@ def _unshaken(hostile: Tried, right: Tried, facts: Facts, raised: Sequence[str])
     else:
         told = passed[0] if passed else hostile.shortfall()
         yield Finding(f"{TRIED}: never CORRECT", "violated" if passed else "held", told)
+
+
+def _late(verdict: Verdict) -> bool:
+    return verdict.outcome == Outcome.ERROR and DEADLINE_FIELD in verdict.detail
 
 
 def _unsure(errors: Sequence[str], right: Tried, hostile: Tried, raised: Sequence[str]) -> Finding:
@@ -223,7 +231,9 @@ def _repeatable(before: Sequence[Tried], after: Sequence[Tried], facts: Facts) -
         for first, second in zip(before, after, strict=True)
         for (job, a), b in zip(first.judged(), second.verdicts, strict=True)
         # Where ERROR says "unsure, or too slow this time", it is no verdict that could be compared.
-        if b is not None and not (facts.unsure_is_error and Outcome.ERROR in (a.outcome, b.outcome))
+        if b is not None
+        and not (facts.unsure_is_error and Outcome.ERROR in (a.outcome, b.outcome))
+        and not (_late(a) or _late(b))
     ]
     for (problem, text), a, b in pairs:
         if (a.outcome, a.answer) != (b.outcome, b.answer) or abs(a.score - b.score) > SAME_SCORE:

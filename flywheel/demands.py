@@ -47,9 +47,16 @@ def _check_verdicts(recipe: Recipe, problems: Sequence[Problem], traits: Callabl
     levers = {
         "sampling.budget.mode = 'adaptive'": recipe.sampling.budget.mode == "adaptive",
         "hints.k": bool(recipe.hints.k),
+        "correction.k": bool(recipe.correction.k),
         "sampling.sweep.temperatures": bool(recipe.sampling.sweep.temperatures),
     }
     used = {p.verifier or recipe.verify.verifier: p for p in problems}
+    for name, problem in used.items():
+        if recipe.train.objective == "grpo" and traits(problem).exclusive:
+            raise RecipeError(
+                f"train.objective = 'grpo' asks verifier {name!r} at every step, and it needs the memory that the "
+                "trainer holds; take another verifier"
+            )
     for lever in (name for name, on in levers.items() if on):
         for name, problem in used.items():
             if traits(problem).group:

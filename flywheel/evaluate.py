@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from flywheel.fingerprint import derive_seed
+from flywheel.guided import GUIDED
 from flywheel.measures import markers as marking
 from flywheel.measures import paths as reasoning
 from flywheel.measures.balance import balance
@@ -91,12 +92,14 @@ def measure_round(
 ) -> dict[str, Any]:
     """The metrics of the samples that a round drew for training, as JSON-shaped data.
 
-    Samples that were asked for with a hint say little about what the policy does alone: they stand apart,
-    under `guided` and `hinted_markers`, and every other figure leaves them out.
+    Samples that were asked for with a hint, or behind a wrong first attempt, say little about what the policy does
+    alone: they stand apart, under `guided` and `hinted_markers`, and under `corrected`, and every other figure leaves
+    them out.
     """
     whole = judged(samples, verdicts)
-    hinted = pl.col("origin") == Origin.HINTED.value
-    table, guided = whole.filter(~hinted), whole.filter(hinted)
+    origin = pl.col("origin")
+    table = whole.filter(~origin.is_in([str(o) for o in GUIDED]))
+    guided, corrected = (whole.filter(origin == o.value) for o in (Origin.HINTED, Origin.CORRECTED))
     return {
         **_variety(table, counts_of(table), section, kinds or {}),
         **_common(table),
@@ -104,6 +107,7 @@ def measure_round(
         "hinted_share": guided.height / whole.height if whole.height else None,
         "hinted_markers": _markers(guided) if guided.height else None,
         "guided": _common(guided) if guided.height else None,
+        **({"corrected": _common(corrected)} if corrected.height else {}),
     }
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from flywheel.arithmetic import wrong_equation
 from flywheel.diversity import normalised_text, reasoning_path
 from flywheel.fingerprint import rng
-from flywheel.guided import far_below_unguided, is_hinted, within_share
+from flywheel.guided import far_below_unguided, is_corrected, is_guided, is_hinted, within_share
 from flywheel.measures.contamination import HeldOut
 from flywheel.plan import conversation
+from flywheel.prompts import second_attempt
 from flywheel.recipe import FilterSection, FitOptions
-from flywheel.spread import farthest_first
-from flywheel.types import Dropped, Example, Outcome, PathKind, Problem, Sample, Verdict
+from flywheel.spread import farthest_first, farthest_of_each
+from flywheel.types import Dropped, Example, Message, Outcome, PathKind, Problem, Sample, Verdict
 
 REASONS = {
     "wrong": "the answer is not the reference's",
@@ -36,6 +37,7 @@ REASONS = {
     "over_cap": "its problem has filter.cap examples",
     "misfit": "its prompt makes it no likelier to the model to be trained (filter.fit.high)",
     "too_easy": "the model to be trained has little left to learn from it (filter.fit.low, filter.fit.keep)",
+    "over_corrected_share": "it is a second attempt, and those have filter.corrected_share",
     "over_hinted_share": "it was hinted, and hinted examples have filter.hinted_share",
     "not_drawn": "filter.by is a control, which drew others",
 }
@@ -69,23 +71,35 @@ def filter_samples(
     kinds: Mapping[str, PathKind] | None = None,
     held_out: HeldOut | None = None,
     score: Score | None = None,
+    correction: str = "",
 ) -> tuple[list[Example], list[Dropped]]:
     """Split the samples of a round into examples and dropped ones; each sample is in exactly one of the two.
 
     `verdicts` is keyed by sample id, `problems` and `kinds` (what a reasoning path is; equations where it does
     not say) by problem id. What carries the text of `held_out` is refused. `score` is asked where `section.fit`
-    is set. `seed` is the run's: a control draws by it. Examples keep the order of `samples`.
+    is set. `correction` is what second attempts were asked with. `seed` is the run's: a control draws by it. Examples
+    keep the order of `samples`.
     """
     fates: Fates = {}
     given = Given(verdicts, problems, kinds or {}, held_out)
-    kept = _by_problem(samples, given, section, fates)
+    first = [s for s in samples if not is_corrected(s)]
+    staying = {s.id for s in _by_problem(first, given, section, fates)}
+    # Second attempts answer another prompt: they are told apart, and counted, among themselves.
+    staying |= {s.id for s in _by_problem([s for s in samples if is_corrected(s)], given, section, fates)}
+    kept = [s for s in samples if s.id in staying]
     weights = _weights(samples, verdicts, section)
-    examples = [_example(s, problems[s.problem_id], system, weights.get(s.problem_id, 1.0)) for s in kept]
+    said = {s.id: s.completion for s in samples}
+    examples = [
+        _example(s, _asked(s, problems[s.problem_id], system, said, correction), weights.get(s.problem_id, 1.0))
+        for s in kept
+    ]
     fits: dict[str, float | None] = {}
     if section.fit is not None and score is not None and section.by != "random":
         examples, fits = _fitting(examples, section.fit, score, fates)
     if section.by != "random":
         examples = _note(examples, within_share(examples, section.hinted_share), "over_hinted_share", fates)
+        staying_rows = within_share(examples, section.corrected_share, is_corrected)
+        examples = _note(examples, staying_rows, "over_corrected_share", fates)
     if section.by != "verdict":
         count = _rows_of_control(samples, given, section)
         chance = rng(seed, "filter", section.by, samples[0].round if samples else 0)
@@ -127,7 +141,7 @@ def _of_problem(group: Sequence[Sample], given: Given, section: FilterSection, f
     if section.by == "random":
         return fit
     unguided = [s for s in group if not is_hinted(s)]
-    asked_for = section.drop_always_right and section.by == "verdict" and bool(unguided)
+    asked_for = section.drop_always_right and section.by == "verdict" and any(not is_guided(s) for s in group)
     if asked_for and sum(not is_hinted(s) for s in fit) == len(unguided):
         fates |= {s.id: "always_right" for s in fit}
         return []
@@ -179,14 +193,17 @@ def _first_of_each(group: Sequence[Sample], kind: PathKind, section: FilterSecti
     if section.dedup == "none":
         return [(s, None) for s in group]
     by_path = section.dedup == "path"
-    seen: dict[str, Pathed] = {}
-    for sample in group:
-        same = reasoning_path(sample.completion, kind) if by_path else normalised_text(sample.completion)
-        if same in seen:
-            fates[sample.id] = "duplicate"
-        else:
-            seen[same] = (sample, same if by_path else None)
-    return list(seen.values())
+    texts = [s.completion for s in group]
+    same = [reasoning_path(text, kind) if by_path else normalised_text(text) for text in texts]
+    if by_path and section.select == "farthest":
+        unguided = {path for s, path in zip(group, same, strict=True) if not is_hinted(s)}
+        places = [i for i, s in enumerate(group) if not is_hinted(s) or same[i] not in unguided]
+        staying = farthest_of_each(places, [texts[i] for i in places], [same[i] for i in places])
+    else:
+        staying = list({path: i for i, path in reversed(list(enumerate(same)))}.values())[::-1]
+    kept = set(staying)
+    fates |= {s.id: "duplicate" for i, s in enumerate(group) if i not in kept}
+    return [(group[i], same[i] if by_path else None) for i in sorted(kept)]
 
 
 def _within_cap(group: Sequence[Pathed], kind: PathKind, section: FilterSection, cap: int) -> list[Sample]:
@@ -195,7 +212,7 @@ def _within_cap(group: Sequence[Pathed], kind: PathKind, section: FilterSection,
         return samples
     if section.select == "shortest":
         return sorted(samples, key=lambda s: (s.tokens, s.index))[:cap]
-    if section.select == "spread":
+    if section.select in ("spread", "farthest"):
         return farthest_first(samples, [path or reasoning_path(s.completion, kind) for s, path in group], cap)
     return samples[:cap]
 
@@ -241,7 +258,7 @@ def _weights(samples: Sequence[Sample], verdicts: Mapping[str, Verdict], section
     right: Counter[str] = Counter()
     for sample in samples:
         outcome = verdicts[sample.id].outcome
-        if not is_hinted(sample) and outcome != Outcome.ERROR:
+        if not is_guided(sample) and outcome != Outcome.ERROR:
             judged[sample.problem_id] += 1
             right[sample.problem_id] += outcome == Outcome.CORRECT
     problem_ids = {s.problem_id for s in samples}
@@ -251,12 +268,21 @@ def _weights(samples: Sequence[Sample], verdicts: Mapping[str, Verdict], section
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def _example(sample: Sample, problem: Problem, system: str | None, weight: float) -> Example:
+def _asked(
+    sample: Sample, problem: Problem, system: str | None, said: Mapping[str, str], correction: str
+) -> list[Message]:
+    """The conversation that an example has: the plain one, and behind a first attempt that one and its correction."""
+    if sample.follows is None:
+        return conversation(problem, system)
+    return second_attempt(problem, system, said[sample.follows], correction)
+
+
+def _example(sample: Sample, messages: list[Message], weight: float) -> Example:
     return Example(
         sample_id=sample.id,
         problem_id=sample.problem_id,
         round=sample.round,
-        messages=conversation(problem, system),
+        messages=messages,
         completion=sample.completion,
         origin=sample.origin,
         weight=weight,

@@ -119,6 +119,8 @@ def _round(
     asked = min(pool, sampling.problems or pool)
     completions, each = _completions(recipe, asked, given)
     wrong = (1.0 - given.right) ** each
+    second = min(recipe.correction.k, each)
+    completions += Amount(math.ceil(asked * second), round(asked * min(second, each * (1.0 - given.right))))
     hinted = Amount(asked * recipe.hints.k, round(asked * recipe.hints.k * wrong))
     sweep = sampling.sweep
     swept = (
@@ -128,8 +130,11 @@ def _round(
     cap = recipe.filter.cap
     found = Amount(min(completions.most + hinted.most, cap * asked), round(asked * min(cap, each * given.right)))
     kept.append(found)
-    rows = _rows(recipe, kept)
-    steps = Amount(*(math.ceil(math.ceil(n / train.batch_size) * train.epochs) for n in (rows.most, rows.expected)))
+    epochs, rows = train.epochs, _rows(recipe, kept)
+    steps = Amount(*(math.ceil(math.ceil(n / train.batch_size) * epochs) for n in (rows.most, rows.expected)))
+    if train.objective == "grpo":  # learns from all completions, each problem being asked once
+        epochs, rows = train.grpo.iterations, completions
+        steps = Amount(*[completions.most // train.grpo.batch_size * train.grpo.iterations] * 2)
     longest = min(train.max_length, sampling.max_tokens + 2 * given.prompt_tokens)
     usual = given.prompt_tokens + given.length * sampling.max_tokens
     return Round(
@@ -141,7 +146,7 @@ def _round(
         tokens=tokens,
         rows=rows,
         steps=steps,
-        trained=rows.times(longest * train.epochs, usual * train.epochs),
+        trained=rows.times(longest * epochs, usual * epochs),
         held_out=measured,
         held_out_tokens=_tokens(recipe, given, measured),
     )

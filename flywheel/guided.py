@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from flywheel.measures.markers import MARKERS
@@ -34,9 +34,23 @@ class Row(Protocol):
 R = TypeVar("R", bound=Row)
 
 
+GUIDED = (Origin.HINTED, Origin.CORRECTED)
+"""Origins of what answers another prompt than the problem's own: no figure of what the policy does alone counts it."""
+
+
 def is_hinted(row: Row) -> bool:
     """Whether a row was written with the answer or the solution in sight."""
     return row.origin == Origin.HINTED
+
+
+def is_corrected(row: Row) -> bool:
+    """Whether a row is a second attempt, behind a wrong first one."""
+    return row.origin == Origin.CORRECTED
+
+
+def is_guided(row: Row) -> bool:
+    """Whether a row answers another prompt than the problem's own: one with a hint, or with a wrong first attempt."""
+    return row.origin in GUIDED
 
 
 def far_below_unguided(hinted: Sequence[Sample], unguided: Iterable[Sample], ratio: float) -> list[Sample]:
@@ -54,21 +68,21 @@ def _density(sample: Sample) -> float:
     return 1000.0 * len(_MARKER.findall(sample.completion.lower())) / max(1, sample.tokens)
 
 
-def within_share(rows: Sequence[R], share: float) -> list[R]:
-    """`rows` without the hinted ones that would make up more than `share` of what remains.
+def within_share(rows: Sequence[R], share: float, of: Callable[[Row], bool] = is_hinted) -> list[R]:
+    """`rows` without those `of` a kind (the hinted ones) that would make up more than `share` of what remains.
 
-    Problems give up their second and third hinted rows before any gives up its only one.
+    Problems give up their second and third such rows before any gives up its only one.
     """
-    hinted = [row for row in rows if is_hinted(row)]
-    unguided = len(rows) - len(hinted)
-    if share >= 1.0 or not hinted:
+    bounded = [row for row in rows if of(row)]
+    others = len(rows) - len(bounded)
+    if share >= 1.0 or not bounded:
         return list(rows)
-    room = math.floor(unguided * share / (1.0 - share) + 1e-9)
+    room = math.floor(others * share / (1.0 - share) + 1e-9)
     turn: dict[str, int] = defaultdict(int)
     turns = []
-    for row in hinted:
+    for row in bounded:
         turns.append(turn[row.problem_id])
         turn[row.problem_id] += 1
-    first = sorted(range(len(hinted)), key=lambda i: turns[i])[:room]
-    staying = {id(hinted[i]) for i in first}
-    return [row for row in rows if not is_hinted(row) or id(row) in staying]
+    first = sorted(range(len(bounded)), key=lambda i: turns[i])[:room]
+    staying = {id(bounded[i]) for i in first}
+    return [row for row in rows if not of(row) or id(row) in staying]

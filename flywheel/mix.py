@@ -10,7 +10,7 @@ from random import Random
 from flywheel.diversity import reasoning_path
 from flywheel.errors import RecipeError
 from flywheel.fingerprint import rng
-from flywheel.guided import is_hinted, within_share
+from flywheel.guided import is_corrected, is_guided, is_hinted, within_share
 from flywheel.plan import conversation
 from flywheel.recipe import MixSection, Recipe
 from flywheel.types import Example, Origin, PathKind, Problem
@@ -43,10 +43,10 @@ def training_set(
     `by_round` has the examples of the rounds in `rounds_kept`, and of round 0 where `mix.base` asks for
     them; `kinds` says by problem id what a reasoning path is (equations where it does not say). A path that
     several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to
-    `filter.hinted_share` of the policy's own. Human and base rows are added until they make up their share of
-    the whole; with fewer of them at hand, all are taken, and repeated where `mix.floor` asks for more. `general`
-    rows are drawn up to their share, another draw each round. The
-    weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
+    `filter.hinted_share` of the policy's own, second attempts to `filter.corrected_share`. Human and base rows are
+    added until they make up their share of the whole; with fewer of them at hand, all are taken, and repeated where
+    `mix.floor` asks for more. `general` rows are drawn up to their share, or to `mix.general_least`, another draw each
+    round. The weights of the policy's own rows average to 1, so that a learning rate means the same with and without.
 
     Raises RecipeError where `mix.human` is set and no problem has a solution, and where the floor cannot be
     met.
@@ -71,7 +71,8 @@ def training_set(
     whole = own + added
     whole += _for_the_floor(own, added, spare, mix, draw)
     if mix.general:
-        whole += draw.sample(general, min(len(general), round(room * mix.general)))
+        wanted = max(round(room * mix.general), mix.general_least)
+        whole += draw.sample(general, min(len(general), wanted))
     draw.shuffle(whole)
     return whole
 
@@ -82,7 +83,9 @@ Path = tuple[str, str]
 
 def _path(example: Example, kinds: Mapping[str, PathKind]) -> Path:
     kind = kinds.get(example.problem_id, PathKind.EQUATIONS)
-    return example.problem_id, reasoning_path(example.completion, kind)
+    # A second attempt is behind another prompt: what it teaches is not what a first one of the same path teaches.
+    turn = "second attempt: " * is_corrected(example)
+    return example.problem_id, turn + reasoning_path(example.completion, kind)
 
 
 def _own(
@@ -96,6 +99,7 @@ def _own(
         if path not in rows or (is_hinted(rows[path]) and not is_hinted(example)):
             rows[path] = example
     own = within_share(list(rows.values()), recipe.filter.hinted_share)
+    own = within_share(own, recipe.filter.corrected_share, is_corrected)
     mean = sum(e.weight for e in own) / len(own) if own else 1.0
     return own if mean in (0.0, 1.0) else [replace(e, weight=e.weight / mean) for e in own]
 
@@ -144,5 +148,5 @@ def _base_rows(
 ) -> list[Example]:
     """What the base answered rightly in round 0, by paths that are not among the policy's rows."""
     taken = {_path(e, kinds) for e in own}
-    first = {_path(e, kinds): e for e in by_round.get(0, ()) if not is_hinted(e)}
+    first = {_path(e, kinds): e for e in by_round.get(0, ()) if not is_guided(e)}
     return [replace(e, origin=Origin.BASE, weight=1.0) for path, e in first.items() if path not in taken]

@@ -101,6 +101,7 @@ class Observed:
         self._made: Any = None
         given = plugins.Traits(**self.traits)
         self.exclusive, self.deadline_outcome = given.exclusive, given.deadline_outcome
+        self.deadline_seconds = given.deadline_seconds
         self.batch_size = self.concurrency = given.at_once
         if given.group:
             self.verify_group = lambda *call: self._watched("verify_group", *call)

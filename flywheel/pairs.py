@@ -2,7 +2,7 @@
 
 The preferred one is an example of its round, so it is right, varied, free of held-out text and within the cap. What it
 is preferred to is another sample of the problem that ended by itself: a cut-off one would be trained on with a stop
-token that the model never said. Hinted samples stand in no pair, since they answer another prompt.
+token that the model never said. Hinted samples and second attempts stand in no pair, since they answer another prompt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from flywheel.guided import is_hinted
+from flywheel.guided import is_guided
 from flywheel.recipe import DpoOptions
 from flywheel.types import Example, Outcome, Pair, Sample, Verdict
 
@@ -57,7 +57,7 @@ def _by_problem(judged: Judged, options: DpoOptions) -> Iterator[tuple[list[Pair
     kept = {e.sample_id: e for e in judged.examples}
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in judged.samples:
-        if not is_hinted(sample):
+        if not is_guided(sample):
             groups[sample.problem_id].append(sample)
     for group in groups.values():
         yield _of_problem(group, judged.verdicts, kept, options)

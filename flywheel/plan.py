@@ -9,13 +9,14 @@ from typing import Any
 from flywheel.adjust import adjust, applied
 from flywheel.fingerprint import rng
 from flywheel.prompts import PLAIN, Shot, conversation, few_shot_blocks
-from flywheel.recipe import Recipe, SamplerSection
+from flywheel.recipe import FilterSection, Recipe, SamplerSection
 from flywheel.standing import MASTERED, UNSOLVED
 from flywheel.stopping import RoundRecord
 from flywheel.types import Origin, Problem
 
 __all__ = [
     "Budget",
+    "Correction",
     "Hints",
     "Plan",
     "Source",
@@ -65,6 +66,14 @@ class Hints:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """`correction`: how many wrong first attempts of a problem are asked again, and in which words."""
+
+    k: int
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is sampled; a round's `plan.json` is this. `variants` are prompt templates with `{prompt}`.
 
@@ -94,8 +103,11 @@ class Plan:
     sources: list[Source] = field(default_factory=list)
     budget: Budget | None = None
     hints: Hints | None = None
+    correction: Correction | None = None
     standing: dict[str, str] = field(default_factory=dict)
     sweep: list[dict[str, float]] = field(default_factory=list)
+    min_score: float | None = None
+    """What FILTER asks of a score in this round, where the sweep decided that; None leaves it to `filter.min_score`."""
     reasons: list[str] = field(default_factory=list)
 
     def sample_id(self, problem_id: str, index: int) -> str:
@@ -105,7 +117,11 @@ class Plan:
     @property
     def decided_by_verdicts(self) -> bool:
         """Whether what is asked depends on how earlier completions of the same round were judged."""
-        return self.budget is not None or self.hints is not None
+        return any(part is not None for part in (self.budget, self.hints, self.correction))
+
+    def filtering(self, section: FilterSection) -> FilterSection:
+        """What FILTER holds this round's samples to: the recipe's section, with the threshold that the sweep found."""
+        return section if self.min_score is None else section.model_copy(update={"min_score": self.min_score})
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON-shaped data."""
@@ -116,7 +132,7 @@ class Plan:
         """The plan that `as_json` gave."""
         known = dict(content)
         known["sources"] = [Source(**s) for s in known.get("sources", ())]
-        for name, kind in (("budget", Budget), ("hints", Hints)):
+        for name, kind in (("budget", Budget), ("hints", Hints), ("correction", Correction)):
             known[name] = kind(**known[name]) if known.get(name) else None
         return cls(**known)
 
@@ -149,7 +165,7 @@ def plan_round(
     rng(recipe.seed, "plan", round_index).shuffle(ids)
     ids = ids[: sampling.problems]
     chosen = set(ids)
-    temperature, why = _temperature(recipe, round_index, sweep)
+    temperature, min_score, why = _swept(recipe, round_index, sweep)
     sources, left_out = _sources(recipe, generation, lineage)
     budget = budget_of(recipe)
     few_shot = sampling.few_shot
@@ -180,9 +196,11 @@ def plan_round(
         shots_shown=few_shot.count,
         sources=sources,
         budget=budget,
+        correction=Correction(recipe.correction.k, recipe.correction.template) if recipe.correction.k else None,
         hints=_hints(recipe, [p for p in problems if p.id in chosen], standing),
         standing={p: standing[p] for p in ids if p in standing},
         sweep=[dict(row) for row in sweep],
+        min_score=min_score,
         reasons=reasons,
     )
 
@@ -233,16 +251,19 @@ def _of_round(values: float | Sequence[float], round_index: int) -> float:
     return values[min(round_index, len(values) - 1)] if isinstance(values, Sequence) else values
 
 
-def _temperature(recipe: Recipe, round_index: int, sweep: Sequence[Mapping[str, float]]) -> tuple[float, str]:
+def _swept(recipe: Recipe, round_index: int, sweep: Sequence[Mapping[str, float]]) -> tuple[float, float | None, str]:
+    """The round's temperature, the threshold that the sweep chose for it if it tried any, and why."""
     best = max(sweep, key=lambda row: row["balance"], default=None)  # the first of equals: the grid's order decides
     if best is None or best["balance"] == 0.0:
         temperature = _of_round(recipe.sampling.temperatures, round_index)
         why = "nothing right at any temperature of the sweep, so " if sweep else ""
-        return temperature, f"temperature {temperature:g}: {why}sampling.temperatures for round {round_index}"
-    return (
-        best["temperature"],
-        f"temperature {best['temperature']:g}: balance score {best['balance']:.3f}, the highest of {len(sweep)} tried",
-    )
+        return temperature, None, f"temperature {temperature:g}: {why}sampling.temperatures for round {round_index}"
+    temperature, min_score = best["temperature"], None
+    chosen = f"temperature {temperature:g}"
+    if recipe.sampling.sweep.min_scores:
+        min_score = best["min_score"]
+        chosen += f" and scores from {min_score:g}"
+    return temperature, min_score, f"{chosen}: balance score {best['balance']:.3f}, the highest of {len(sweep)} tried"
 
 
 def _spread(temperature: float, spread: float) -> list[float]:

@@ -32,6 +32,8 @@ GROUPS: dict[Kind, str] = {
     "policy": "flywheel.policies",
     "generator": "flywheel.generators",
 }
+DEADLINE_SECONDS = 3.0
+"""How long one completion may take where neither the recipe nor its verifier says otherwise."""
 METHODS: dict[Kind, str] = {"verifier": "verify", "policy": "generate", "generator": "rows"}
 
 
@@ -63,6 +65,8 @@ class Verifier(Protocol):
 
     `exclusive = True` says that it brings an engine or a large model of its own: the run ends its own
     engine first, one worker serves it, without a limit on memory and with all processors.
+
+    `deadline_seconds` says how long one completion may take where the recipe does not (3).
 
     `deadline_outcome = "error"` says that a missed deadline is no completion's fault, because what the
     verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
@@ -120,6 +124,7 @@ class Traits:
     deadline_outcome: Outcome = Outcome.TIMEOUT
     path_kind: PathKind = PathKind.EQUATIONS
     min_votes: int = 1
+    deadline_seconds: float = DEADLINE_SECONDS
 
 
 def traits(verifier: Verifier) -> Traits:
@@ -135,7 +140,20 @@ def traits(verifier: Verifier) -> Traits:
     if kind not in list(PathKind):
         raise PluginError(f"path_kind = {kind!r} of {type(verifier).__name__}; known: {', '.join(PathKind)}")
     votes = int(getattr(verifier, "min_votes", 1)) if group else 1
-    return Traits(group, batch, concurrent, exclusive, max(1, int(most)), Outcome(missed), PathKind(kind), votes)
+    deadline = getattr(verifier, "deadline_seconds", DEADLINE_SECONDS)
+    if not (isinstance(deadline, int | float) and 0.0 < deadline < float("inf")):
+        raise PluginError(f"deadline_seconds = {deadline!r} of {type(verifier).__name__}; it is a number above 0")
+    return Traits(
+        group,
+        batch,
+        concurrent,
+        exclusive,
+        at_once=max(1, int(most)),
+        deadline_outcome=Outcome(missed),
+        path_kind=PathKind(kind),
+        min_votes=votes,
+        deadline_seconds=float(deadline),
+    )
 
 
 def lack_of(verifier: Verifier) -> str | None:
@@ -237,10 +255,17 @@ def _class_in(module: types.ModuleType, attribute: str, name: str, kind: Kind) -
     try:
         found = getattr(module, attribute)
     except AttributeError:
-        raise PluginError(f"{kind} {name!r}: {module.__name__} has no {attribute!r}") from None
-    if not (isinstance(found, type) and callable(getattr(found, METHODS[kind], None))):
+        place = name.rpartition(":")[0] or module.__name__
+        there = [n for n, value in vars(module).items() if _is_one(value, kind) and value.__module__ == module.__name__]
+        known = f"; it has {', '.join(there)}" if there else ""
+        raise PluginError(f"{kind} {name!r}: {place} has no {attribute!r}{known}") from None
+    if not _is_one(found, kind):
         raise PluginError(f"{kind} {name!r}: {attribute} is not a class with a {METHODS[kind]}() method")
     return found
+
+
+def _is_one(found: Any, kind: Kind) -> bool:
+    return isinstance(found, type) and callable(getattr(found, METHODS[kind], None))
 
 
 # -- from a class to an instance --------------------------------------------------------------------

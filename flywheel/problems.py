@@ -164,7 +164,7 @@ def _read(source: ProblemSource, seed: int, notes: dict[str, int]) -> list[Probl
     distinct = _distinct(((row, _problem(row, source, pattern)) for row in read_source(source)), notes)
     if source.count is None:
         return list(distinct)
-    if source.shuffle and source.source != "reasoning_gym":
+    if source.shuffle and source.source not in ("reasoning_gym", "generator"):
         everything = list(distinct)
         chosen = rng(seed, "problems", describe(source)).sample(
             range(len(everything)), min(source.count, len(everything))

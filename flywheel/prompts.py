@@ -62,6 +62,13 @@ def hinted(problem: Problem, system: str | None, template: str) -> list[Message]
     return [*messages[:-1], {"role": messages[-1]["role"], "content": filled}]
 
 
+def second_attempt(problem: Problem, system: str | None, first: str, template: str) -> list[Message]:
+    """The conversation that asks for a second attempt after the completion `first`, without a word on what is wrong."""
+    messages = conversation(problem, system)
+    asked = template.replace(PLAIN, messages[-1]["content"])
+    return [*messages, {"role": "assistant", "content": first}, {"role": "user", "content": asked}]
+
+
 def few_shot_blocks(
     pool: Sequence[Shot], *, count: int, orders: int, position: Sequence[str | int]
 ) -> list[list[Shot]]:

@@ -21,4 +21,5 @@ def delete_unneeded_weights(run: Run) -> None:
                 store.remove(mixture)
         replaced = generation.status == "rejected" or generation.alpha is not None
         if replaced and run.recipe.gate.delete_rejected:
-            store.remove(scope.folder / "model")
+            for weights in ("model", "trained"):
+                store.remove(scope.folder / weights)

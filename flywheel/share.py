@@ -6,11 +6,8 @@ runs lie on one file system; that is safe because flywheel replaces files and ne
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from flywheel import store
@@ -48,7 +45,7 @@ def take(stage: Stage, scope: Scope, donor: Run) -> bool:
     if entry.key != store.stage_key(stage.ingredients(scope)):
         return False
     for name in entry.files:
-        _link(theirs.folder / name, scope.folder / name)
+        store.link(theirs.folder / name, scope.folder / name)
     info = {**entry.info, SHARED: entry.info.get(SHARED, donor.directory.name)}
     scope.manifest.record(stage.name, replace(entry, info=info))
     for name in entry.files:  # of own work that was interrupted before the donor came this far
@@ -86,26 +83,3 @@ def shared_stages(run: Run) -> list[str]:
         for name, entry in scope.manifest.entries().items()
         if SHARED in entry.info
     ]
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file or folder of files as `source`, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    store.remove(temporary)
-    store.remove(target)  # of a process that ended between here and the manifest
-    try:
-        if source.is_dir():
-            shutil.copytree(source, temporary, copy_function=_link_file)
-        else:
-            _link_file(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        store.remove(temporary)
-
-
-def _link_file(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)

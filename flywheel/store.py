@@ -292,3 +292,29 @@ class Lock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file or folder of files as `source`, whole or not at all.
+
+    Where it cannot be a hard link it is a copy.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    remove(temporary)
+    remove(target)  # of a process that ended between here and the manifest
+    try:
+        if source.is_dir():
+            shutil.copytree(source, temporary, copy_function=_link_file)
+        else:
+            _link_file(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        remove(temporary)
+
+
+def _link_file(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

@@ -27,7 +27,7 @@ def to_trl(
     *,
     answer: str = "answer",
     workers: int = 2,
-    deadline_seconds: float = 5.0,
+    deadline_seconds: float | None = None,
     memory_gib: float = 1.0,
 ) -> TrlReward:
     """Turn a verifier into `f(prompts, completions, **columns) -> list[float | None]` for GRPOTrainer and its kin.

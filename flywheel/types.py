@@ -48,6 +48,7 @@ class Origin(StrEnum):
 
     POLICY = "policy"
     HINTED = "hinted"
+    CORRECTED = "corrected"
     TEACHER = "teacher"
     HUMAN = "human"
     BASE = "base"
@@ -91,6 +92,7 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One completion. `tokens` counts generated tokens; `finish_reason` is stop, length or error.
+    `follows` names the wrong first attempt that a second one (origin `corrected`) was asked to put right.
 
     `generation` drew it; -1 where another model did, which `sampler` then names. `logprob` is the mean
     log-probability (nats) of the generated tokens where the policy reports it.
@@ -109,6 +111,7 @@ class Sample:
     origin: str
     logprob: float | None = None
     sampler: str | None = None
+    follows: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def add_verifier_commands(add: Add) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--option", dest="options", action="append", default=[], metavar="K=V", help="repeatable")
-    command.add_argument("--deadline", type=float, metavar="S", help="seconds for one completion (default 5)")
+    command.add_argument("--deadline", type=float, metavar="S", help="seconds for one completion (default: its own)")
     command.add_argument("--memory", type=float, metavar="GIB", help="memory a worker may add (default 1)")
 
 

@@ -192,7 +192,7 @@ class VerifierPool:
         head = {"verifier": name, "options": self._options(name), "alone": batch[0].alone}
         try:
             worker.send(
-                {**head, "deadline": self._section.deadline_seconds},
+                {**head, "deadline": self._deadline(batch[0])},
                 [(job.problem_json, [s.completion for s in job.samples]) for job in batch],
             )
         except OSError:
@@ -203,7 +203,7 @@ class VerifierPool:
             spent = False
             while (left or together) and not spent:
                 if not together:
-                    limit = self._section.deadline_seconds * len(next(iter(left.values())).samples)
+                    limit = self._deadline(batch[0]) * len(next(iter(left.values())).samples)
                 kind, *values = worker.receive(self._load_seconds(batch[0]) if worker.loading else limit)
                 if kind == "result":
                     position, judgements, spent = values
@@ -244,10 +244,10 @@ class VerifierPool:
             elif worker.loading:
                 judgement = broken(f"the verifier did not load within {self._load_seconds(job):g} s")
             elif job.traits.group:
-                seconds = self._section.deadline_seconds * len(job.samples)
+                seconds = self._deadline(job) * len(job.samples)
                 judgement = broken(f"its problem's {len(job.samples)} samples were not judged within {seconds:g} s")
             else:
-                judgement = timed_out(self._section.deadline_seconds, job.traits.deadline_outcome)
+                judgement = timed_out(self._deadline(job), job.traits.deadline_outcome)
             self._finish(job, worker, [judgement] * len(job.samples))
 
     def _alone(self, jobs: list[Job]) -> None:
@@ -262,6 +262,10 @@ class VerifierPool:
             worker.labels[job.verifier] = (values[1], values[2], values[3])
         elif kind == "loaded" and not job.traits.exclusive:  # a model must not be loaded where processes are forked
             self._prepared = [job.verifier, self._options(job.verifier)]
+
+    def _deadline(self, job: Job) -> float:
+        """Seconds for one completion."""
+        return self._section.deadline_seconds or job.traits.deadline_seconds
 
     @staticmethod
     def _load_seconds(job: Job) -> float:

@@ -37,7 +37,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:  # nested too deep, or an integer too long to convert
         raise ProblemError(f"{where} is not JSON that can be read: {error}") from None
     if not isinstance(row, dict):
-        raise ProblemError(f"{where} holds a {type(row).__name__}; every row must be a JSON object")
+        raise ProblemError(f"{where} holds {_kind(row)}; every row must be a JSON object")
     return row
 
 
@@ -46,11 +46,19 @@ def _check_columns(row: dict[str, Any], needs: Sequence[str], where: str) -> Non
         if name not in row:
             raise ProblemError(f"{where} lacks the column {name!r}; it has {', '.join(list(row)[:8]) or 'nothing'}")
         if not isinstance(row[name], str):
-            raise ProblemError(f"{where}: {name!r} is a {type(row[name]).__name__}; it must be a text")
+            raise ProblemError(f"{where}: {name!r} is {_kind(row[name])}; it must be a text")
     for name in ("prompt", "solution"):
         if not isinstance(row.get(name), (str, type(None))):
-            raise ProblemError(f"{where}: {name!r} is a {type(row[name]).__name__}; it must be a text")
+            raise ProblemError(f"{where}: {name!r} is {_kind(row[name])}; it must be a text")
     _messages(row, where)
+
+
+def _kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    words = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return words.get(type(value), "null")
 
 
 def _messages(row: dict[str, Any], where: str) -> list[Message] | None:

@@ -205,7 +205,9 @@ class RunView:
         """Why the run should not go on, in words, or None; the cap on rounds is not among the reasons."""
         measured = _metrics(self.baseline())
         base = measured["dev"]["pass_at"].get("1") if measured else None
-        return stop_reason(self.recipe.stop, self.recipe.train.min_examples, self.history(), base)
+        train = self.recipe.train
+        least = 0 if train.objective == "grpo" else train.min_examples  # it has learnt by then, and from no examples
+        return stop_reason(self.recipe.stop, least, self.history(), base)
 
     def rejected_before(self, round_index: int) -> list[RoundRecord]:
         """The rejected rounds in a row that a round follows, oldest first."""

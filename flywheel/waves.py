@@ -1,6 +1,7 @@
 """Waves: what is asked next, as a pure function of how the completions before were judged.
 
-A round is sampled in legs: the round's policy, each extra sampler, then hints. A leg is sampled in waves.
+A round is sampled in legs: the round's policy, each extra sampler, then second attempts or hints. A leg is sampled in
+waves.
 Under a fixed budget each leg is one wave. Under an adaptive one the policy goes on in waves, and a problem
 leaves when it has enough. A problem's next completions follow from its own earlier ones alone, and only once
 all of those are judged, so that neither the order in which verdicts arrive nor a kill can change the rows.
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flywheel.diversity import reasoning_path
+from flywheel.guided import is_guided
 from flywheel.plan import Budget, Plan, Source
 from flywheel.standing import MASTERED
 from flywheel.types import Origin, Outcome, PathKind, Sample, Verdict
@@ -26,18 +28,23 @@ COHORT = 512
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A part of a round in which one source answers, with hints or without."""
+    """A part of a round in which one source answers: the plain prompt, one with a hint, or its own wrong attempt."""
 
     source: Source
     hinted: bool = False
+    second: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """Completions that are asked for at once: of each problem those from `first` up to, but without, `end`."""
+    """Completions that are asked for at once: of each problem those from `first` up to, but without, `end`.
+
+    `follows`, by problem: the indices of the first attempts that second ones follow, in their order.
+    """
 
     leg: Leg
     asked: list[tuple[str, int, int]]
+    follows: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -54,6 +61,8 @@ class Tally:
     right: int = 0
     usable: int = 0
     paths: set[str] = field(default_factory=set)
+    wrong: set[int] = field(default_factory=set)
+    """Indices of the policy's own wrong completions that ended by themselves."""
 
     def found(self, count: str) -> int:
         """Distinct right paths, or right completions; neither counts those that ran into the token limit."""
@@ -84,6 +93,9 @@ class Ledger:
                 continue
             tally = self._tallies[sample.problem_id]
             tally.judged += 1
+            own = sample.origin == Origin.POLICY and sample.finish_reason != "length"
+            if own and outcome in (Outcome.WRONG, Outcome.NO_ANSWER):
+                tally.wrong.add(sample.index)
             if outcome == Outcome.CORRECT:
                 tally.right += 1
                 if sample.finish_reason != "length":
@@ -95,6 +107,8 @@ def legs(plan: Plan) -> list[Leg]:
     """The legs of a plan in the order in which they are sampled."""
     sources = plan.sources or [Source(plan.k, generation=plan.generation)]
     found = [Leg(source) for source in sources]
+    if plan.correction:
+        found.append(Leg(sources[0], second=True))
     return [*found, Leg(sources[0], hinted=True)] if plan.hints else found
 
 
@@ -106,21 +120,23 @@ def cohorts(plan: Plan) -> list[list[str]]:
 
 def needs_verdicts(plan: Plan, leg: Leg, *, begun: bool) -> bool:
     """Whether a leg's next wave follows from verdicts; `begun` says that the leg has had a wave."""
-    if leg.hinted:
+    if leg.hinted or leg.second:
         return True
     return plan.budget is not None and (begun or leg.source.origin != Origin.POLICY)
 
 
 def next_wave(plan: Plan, leg: Leg, problems: Sequence[str], ledger: Ledger, *, begun: bool) -> Wave | None:
     """The next wave of a leg for a cohort's `problems`, or None where the leg has nothing more to ask."""
-    if begun and (plan.budget is None or leg.hinted or leg.source.origin != Origin.POLICY):
+    if begun and (plan.budget is None or leg.hinted or leg.second or leg.source.origin != Origin.POLICY):
         return None  # only an adaptive budget comes back to a problem
-    asked = []
+    asked, follows = [], {}
     for problem_id, count in _wanted(plan, leg, problems, ledger):
         if count > 0:
-            first = ledger.of(problem_id).asked
-            asked.append((problem_id, first, first + count))
-    return Wave(leg, asked) if asked else None
+            tally = ledger.of(problem_id)
+            asked.append((problem_id, tally.asked, tally.asked + count))
+            if leg.second:
+                follows[problem_id] = sorted(tally.wrong)[:count]
+    return Wave(leg, asked, follows) if asked else None
 
 
 def _wanted(plan: Plan, leg: Leg, problems: Sequence[str], ledger: Ledger) -> Iterator[tuple[str, int]]:
@@ -131,6 +147,8 @@ def _wanted(plan: Plan, leg: Leg, problems: Sequence[str], ledger: Ledger) -> It
         if leg.hinted:
             wrong = problem_id in candidates and tally.judged and not tally.right
             yield problem_id, plan.hints.k if plan.hints and wrong else 0
+        elif leg.second:
+            yield problem_id, min(plan.correction.k, len(tally.wrong)) if plan.correction else 0
         elif plan.budget is None:
             yield problem_id, leg.source.k
         elif leg.source.origin == Origin.POLICY:
@@ -172,13 +190,13 @@ def saving(plan: Plan, samples: Sequence[Sample]) -> dict[str, int]:
     """Tokens that an adaptive budget saved against asking every problem `plan.k` times; {} under a fixed one.
 
     What fixed sampling would have cost is estimated problem by problem, from the mean length of the
-    problem's own unhinted completions. A negative saving is a cost.
+    problem's own first attempts at the plain prompt. A negative saving is a cost.
     """
     if plan.budget is None:
         return {}
     counted: dict[str, list[int]] = defaultdict(list)
     for sample in samples:
-        if sample.origin != Origin.HINTED:
+        if not is_guided(sample):
             counted[sample.problem_id].append(sample.tokens)
     fixed = round(sum(plan.k * sum(tokens) / len(tokens) for tokens in counted.values()))
     spent = sum(sum(tokens) for tokens in counted.values())

@@ -51,6 +51,7 @@ FIRST = [
     "test_kill.py",
     "training/test_train.py",
     "verifiers/test_unit_tests_hacks.py",
+    "verifiers/test_unit_tests_published.py",
     "verifiers/test_unit_tests.py",
 ]
 

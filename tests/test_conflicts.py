@@ -15,6 +15,7 @@ SMALL = ["problems.count=12", "problems.dev=3", "problems.test=3"]
 TEACHER = 'sampling.extra=[{model="big", share=1}]'
 REFUSED = {
     "waves without a policy": ([TEACHER, "sampling.budget.mode=adaptive"], ["share = 1", "'adaptive'"]),
+    "thresholds of no search": (["sampling.sweep.min_scores=[0.5]"], ["sampling.sweep.min_scores without"]),
     "a search without a policy": ([TEACHER, "sampling.sweep.temperatures=[0.5, 1]"], ["share = 1", "sampling.sweep"]),
     "greedy twice": (["sampling.temperatures=[0]", "sampling.k=4"], ["sampling.temperatures", "k = 4", "k = 1"]),
     "a budget that is never enough": (

@@ -97,6 +97,17 @@ def test_the_best_by_score_are_kept_and_of_one_path_the_better_one():
     assert reasons(dropped) == {samples[0].id: "duplicate", samples[2].id: "over_cap"}
 
 
+def test_of_one_path_the_text_farthest_from_the_other_paths_can_stay():
+    said = ["1 + 4 = 5", "2 + 3 = 5", "Look: two and three, 2 + 3 = 5, as was to be shown", "so 2 + 3 = 5"]
+    samples = [a_sample(index=i, text=text) for i, text in enumerate(said)]
+    samples.append(a_sample(index=4, text="2 + 3 = 5, which is by far the longest way of saying it", origin="hinted"))
+    examples, dropped = run_filter(samples, FilterSection(select="farthest", hinted_share=1.0, hinted_markers=0.0))
+    assert [e.completion for e in examples] == [said[0], said[2]]
+    assert set(reasons(dropped).values()) == {"duplicate"}
+    examples, _ = run_filter(samples, FilterSection(hinted_share=1.0, hinted_markers=0.0))
+    assert [e.completion for e in examples] == said[:2]
+
+
 def test_an_example_with_a_held_out_text_is_refused():
     secret = "a farmer near the old mill keeps seventeen brown goats and sells four at market"
     held_out = HeldOut([Problem("d", secret, "13", split=Split.DEV)], share=0.7, template_share=0.05)
@@ -260,7 +271,7 @@ def test_the_control_without_a_verifier_keeps_all_other_rules_and_the_random_one
     ),
     st.integers(1, 4),
     st.sampled_from(["path", "text", "none"]),
-    st.sampled_from(["first", "shortest", "spread"]),
+    st.sampled_from(["first", "shortest", "spread", "farthest"]),
     st.booleans(),
     st.sampled_from(["verdict", "none", "random"]),
 )

@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A module may import modules of earlier lines, and of its own line.
 LAYERS: list[list[str]] = [
-    ["types", "errors", "fingerprint", "figures", "progress", "guard_process", "guard", "prefect_env", "sums"],
+    [
+        "types",
+        "errors",
+        "fingerprint",
+        "figures",
+        "progress",
+        "guard_process",
+        "guard",
+        "prefect_env",
+        "provenance",
+        "sums",
+    ],
     ["recipe", "scaffold"],
     ["prompts"],
     ["near_copies", "problem_sources", "prompt_files", "problems", "store", "plugins", "identity", "judgements"],
@@ -29,8 +40,9 @@ LAYERS: list[list[str]] = [
     ["propose", "plan", "waves", "sweep", "sample", "filter", "pairs", "lessons", "mix", "evaluate"],
     ["gate", "repair"],
     ["view"],
+    ["warm"],
     ["run"],
-    ["train", "fit", "collect", "retention", "card"],
+    ["train", "fit", "collect", "online", "online_trainer", "retention", "card"],
     ["stages"],
     ["loop", "lineage"],
     ["share"],

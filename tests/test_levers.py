@@ -28,7 +28,12 @@ EXACT = ["verify.verifier=exact", 'verify.options={pattern = "is (-?[0-9]+)$"}']
 ADAPTIVE = ["sampling.budget.mode=adaptive", "sampling.k=8", "filter.cap=2"]
 HINTS = ["hints.k=2"]
 TEACHER = 'sampling.extra=[{model="toy", share=0.2, policy={name="toy", toy={skill=0.5}}}, {generation=-1, share=0.2}]'
-SWEEP = ["sampling.sweep.temperatures=[0.0, 0.7, 1.0]", "sampling.sweep.problems=4", "sampling.sweep.samples=2"]
+SWEEP = [
+    "sampling.sweep.temperatures=[0.0, 0.7, 1.0]",
+    "sampling.sweep.min_scores=[0.5]",
+    "sampling.sweep.problems=4",
+    "sampling.sweep.samples=2",
+]
 
 
 def a_recipe(*overrides: str, judged: Sequence[str] = EXACT) -> Recipe:
@@ -110,6 +115,7 @@ def test_the_sweep_decides_and_its_table_stands_in_the_plan(everything: Run) -> 
     assert [row["temperature"] for row in plan["sweep"]] == [0.0, 0.7, 1.0]
     best = max(plan["sweep"], key=lambda row: row["balance"])
     assert plan["temperature"] == best["temperature"] and "balance score" in plan["reasons"][0]
+    assert plan["min_score"] == 0.5
     assert {s.temperature for s, _ in rows_of(everything, 0)} == {best["temperature"]}
     swept = store.read_rows(everything.round(0).folder / "sweep_samples.parquet", Sample)
     assert Counter(s.temperature for s in swept) == {0.0: 8, 0.7: 8, 1.0: 8}

@@ -20,7 +20,8 @@ from flywheel.types import Example, Outcome, Problem, Sample, Verdict
 from flywheel.waves import Ledger, legs, next_wave
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = ["rft", "rest_em", "star", "raft", "bstar", "dart", "dart_difficulty", "self_consistency"]
+METHODS = ["rft", "rest_em", "star", "raft", "bstar", "dart", "dart_difficulty", "self_consistency", "self_correction"]
+OTHERS = ["teacher_labels", "grpo", "self_edit"]
 PROBLEMS = {p: Problem(p, f"What is {p}?", "5") for p in ("p", "q", "r")}
 TOY = [
     *["policy.name=toy", "train.backend=toy", "model.base=toy", "policy.toy.skill=0.4", "verify.workers=1"],
@@ -51,7 +52,7 @@ def kept(recipe: Recipe, *said: tuple[str, str, bool]) -> list[str]:
 # -- all of them -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "grpo"])
 def test_no_method_asks_more_often_than_the_others(name):
     """At most 24 completions a problem of the demo's 180, hints and searches included."""
     recipe = load_recipe(name)
@@ -61,7 +62,7 @@ def test_no_method_asks_more_often_than_the_others(name):
     assert recipe.stop.target_pass_1 == 1.0
 
 
-@pytest.mark.parametrize("name", [*METHODS, "teacher_labels"])
+@pytest.mark.parametrize("name", [*METHODS, *OTHERS])
 def test_each_has_its_page_and_its_settings_for_a_gpu(name):
     method = name.removesuffix("_difficulty")
     assert f"{method}_gpu" in shipped_recipes()
@@ -114,7 +115,7 @@ def test_bstar_samples_at_the_temperature_with_the_best_balance():
             row = Sample(f"{temperature}/{i}", "p0", 0, 0, i, text, "stop", 9, temperature, "", "policy")
             rows.append(row)
             verdicts[row.id] = Verdict(row.id, "p0", outcome, 1.0, None, "", "", "", "")
-    table = balance_table(rows, verdicts, wanted=recipe.sampling.sweep.wanted, min_score=0.0)
+    table = balance_table(rows, verdicts, wanted=recipe.sampling.sweep.wanted, min_scores=[0.0])
     assert {row["temperature"]: row["balance"] for row in table} == {0.6: 0.25 * 0.25, 0.8: 1.0, 1.0: 0.0, 1.2: 0.5}
     assert plan_round(recipe, 0, 0, problems, sweep=table).temperature == 0.8
 

@@ -8,7 +8,7 @@ import pytest
 
 from flywheel.errors import RecipeError
 from flywheel.plan import Plan, plan_evaluation, plan_round, plan_sweep
-from flywheel.recipe import validate
+from flywheel.recipe import FilterSection, validate
 from flywheel.types import Problem
 
 PROBLEMS = [Problem(f"p{i}", f"{i} + 1 =", str(i + 1), solution=f"{i} + 1 = {i + 1}") for i in range(6)]
@@ -63,6 +63,21 @@ def test_a_sweep_decides_the_temperature_and_says_why():
     assert plan.reasons[0] == "temperature 0.7: balance score 0.400, the highest of 3 tried"
     nothing = planned({"temperatures": [1.0]}, sweep=[{"temperature": 0.5, "balance": 0.0}])
     assert nothing.temperature == 1.0 and "nothing right at any temperature" in nothing.reasons[0]
+
+
+def test_a_sweep_decides_the_threshold_with_the_temperature():
+    table = [{"temperature": t, "min_score": m, "balance": t * m} for t in (0.5, 0.7) for m in (0.6, 0.8)]
+    recipe = {"temperatures": [1.0], "sweep": {"temperatures": [0.5, 0.7], "min_scores": [0.6, 0.8]}}
+    plan = planned(recipe, sweep=table)
+    assert (plan.temperature, plan.min_score) == (0.7, 0.8) and plan.reasons[0].startswith(
+        "temperature 0.7 and scores from 0.8: balance score 0.560"
+    )
+    section = FilterSection(min_score=0.3, cap=7)
+    assert Plan.from_json(plan.as_json()).filtering(section) == FilterSection(min_score=0.8, cap=7)
+    nothing = planned(recipe, sweep=[{**row, "balance": 0.0} for row in table])
+    assert nothing.min_score is None and nothing.filtering(section) is section
+    untried = planned({"temperatures": [1.0], "sweep": {"temperatures": [0.5, 0.7]}}, sweep=table)
+    assert untried.min_score is None
 
 
 def test_a_sweep_asks_few_problems_at_every_temperature():

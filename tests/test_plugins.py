@@ -74,6 +74,7 @@ def test_a_class_without_dataclass_takes_its_keywords(own: Path) -> None:
         ("mth", ["unknown verifier 'mth'", "exact, ", "Did you mean 'math'?", "'pkg.mod:Name' or 'file.py:Name'"]),
         ("nosuch.module:Name", ["cannot import nosuch.module", "ModuleNotFoundError"]),
         ("json:Nothing", ["json has no 'Nothing'"]),
+        ("flywheel.verifiers.exact:Exacct", ["flywheel.verifiers.exact has no 'Exacct'; it has Exact"]),
         ("json:dumps", ["dumps is not a class with a verify() method"]),
         ("/nowhere/own.py:Name", ["there is no file /nowhere/own.py"]),
         ("json:", ["not of the form"]),

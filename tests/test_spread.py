@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.spread import distance, farthest_first, shingles
+from flywheel.spread import distance, edit_distance, farthest_first, farthest_of_each, shingles
 
 TEXTS = st.text(alphabet="ab1 +=.", max_size=8)
 
@@ -83,3 +83,37 @@ def by_edit_distance(texts, count):
     while len(taken) < count:
         taken.append(max((t for t in texts if t not in taken), key=lambda t: min(edit(t, o) for o in taken)))
     return taken
+
+
+def by_table(a: str, b: str) -> int:
+    """The edit distance as its definition has it: the whole table, cell by cell."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row = row, [i]
+        for j, y in enumerate(b, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (x != y)))
+    return row[-1]
+
+
+@given(TEXTS, TEXTS)
+def test_the_edit_distance_is_that_of_its_definition(a, b):
+    assert edit_distance(a, b) == edit_distance(b, a) == by_table(a, b)
+
+
+def test_the_edit_distance_of_long_texts():
+    assert edit_distance("kitten" * 100, "sitting" * 100) == by_table("kitten" * 100, "sitting" * 100)
+    assert edit_distance("x" * 3000, "y" * 2000) == 3000
+
+
+def test_of_each_path_the_text_farthest_from_the_other_paths_stays():
+    texts = ["5 = 2 + 3.", "The sum is 5 = 2 + 3, as anyone can see.", "So 5 = 2 + 3", "5 = 1 + 4."]
+    assert farthest_of_each(range(4), texts, "aaab") == [0, 3]  # nothing to be far from while only one path is known
+    assert farthest_of_each(range(4), [texts[i] for i in (3, 0, 1, 2)], "baaa") == [0, 2]
+    assert farthest_of_each([], [], "") == []
+
+
+@given(st.lists(st.tuples(TEXTS, st.sampled_from("abc")), max_size=10))
+def test_one_of_each_group_stays(rows):
+    texts, groups = [t for t, _ in rows], [g for _, g in rows]
+    staying = farthest_of_each(range(len(rows)), texts, groups)
+    assert [groups[i] for i in staying] == list(dict.fromkeys(groups))

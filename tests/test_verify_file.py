@@ -114,14 +114,14 @@ def test_options_are_the_verifiers(tmp_path: Path) -> None:
 
 
 BAD = [
-    (b'{"completion": "x"}\n{"completion": 3}\n', "line 2: 'completion' is a int; it must be a text"),
+    (b'{"completion": "x"}\n{"completion": 3}\n', "line 2: 'completion' is a number; it must be a text"),
     (b'{"completion": "x"}\n\n{"answer": "x"}\n', "line 3 lacks the column 'completion'; it has answer"),
     (b'{"completion": "x"\n', "line 1 is not JSON"),
     (b'["x"]\n', "line 1 holds a list; every row must be a JSON object"),
     (b'{"completion": "x"}\n\xff\xfe\n', "line 2 is not UTF-8 text"),
     (b"[" * 100_000 + b"\n", "line 1 is not JSON that can be read"),
     (b'{"completion": "x", "n": ' + b"9" * 5000 + b"}\n", "line 1 is not JSON that can be read"),
-    (b'{"completion": "x", "prompt": 3}\n', "line 1: 'prompt' is a int; it must be a text"),
+    (b'{"completion": "x", "prompt": 3}\n', "line 1: 'prompt' is a number; it must be a text"),
     (b'{"completion": "x", "messages": [{"role": "user"}]}\n', "line 1: 'messages' must be a list of objects"),
     (b"\n\n", "has no rows"),
     (b"", "has no rows"),

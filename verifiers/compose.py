@@ -20,7 +20,8 @@ part is false and a disjunction with a true part is true, whatever is not known 
 - `weighted`: ERROR if any part is, because a score with an unknown term is unknown.
 
 A composition is as well isolated as its worst part, judges groups if any part does, and is exclusive if any part is.
-A missed deadline is ERROR if a part waits for something that can be slow by itself.
+A missed deadline is ERROR if a part waits for something that can be slow by itself; the deadline is the sum of the
+parts'. What a part lacks the whole lacks, and a vote takes as many completions as the part that wants the most.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from flywheel import (
+    DEADLINE_SECONDS,
     Judgement,
     Outcome,
     Problem,
     judge_batch,
     judge_group,
     judge_one,
+    lack_of,
     make_verifier,
     verifier_identity,
 )
@@ -78,6 +81,8 @@ class _Composition:
         self.exclusive = any(getattr(v, "exclusive", False) for v in self._verifiers)
         waits = any(getattr(v, "deadline_outcome", "timeout") == "error" for v in self._verifiers)
         self.deadline_outcome = "error" if waits else "timeout"
+        self.deadline_seconds = sum(float(getattr(v, "deadline_seconds", DEADLINE_SECONDS)) for v in self._verifiers)
+        self.min_votes = max(int(getattr(v, "min_votes", 1)) for v in self._verifiers)
         kinds = [str(getattr(v, "path_kind", "equations")) for v in self._verifiers]
         self.path_kind = next((kind for kind in kinds if kind != "equations"), "equations")
         if any(callable(getattr(v, "verify_batch", None)) for v in self._verifiers):
@@ -106,6 +111,11 @@ class _Composition:
     def unsure_is_error(self) -> bool:
         """Whether any part says ERROR where its model is unsure."""
         return any(bool(getattr(v, "unsure_is_error", False)) for v in self._verifiers)
+
+    def lacks(self) -> str | None:
+        """What the parts lack on this machine, each by its name; None where all of them can judge."""
+        told = [(part.verifier, lack_of(verifier)) for part, verifier in zip(self.parts, self._verifiers, strict=True)]
+        return "; ".join(f"{name}: {lack}" for name, lack in told if lack) or None
 
     def identity(self) -> dict[str, Any]:
         """The identities of all parts, in order."""

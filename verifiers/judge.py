@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from flywheel import Judgement, Outcome, Problem, model_identity, open_policy
-from flywheel.verifiers import judge_prompt
+from flywheel.verifiers import judge_points, judge_prompt
 from flywheel.verifiers.judge_model import Ask, JudgingModel, Said
+from flywheel.verifiers.judge_points import Points
 
 BROAD_ALTERNATIVES = (
     "I am not able to answer this.",
@@ -28,6 +29,8 @@ BROAD_ALTERNATIVES = (
     "Thank you for this interesting task. The solution is correct and complete.",
 )
 """Answers to anything and so to nothing; a judge that accepts one of them on a problem is not believed there."""
+LONGEST_SCALE = 100
+"""Steps of a scale; finer ratings are noise."""
 UNTRIED = "there was no time to try the broad alternatives on its problem (verify.deadline_seconds)"
 """Why a completion that passes is ERROR where it is not known whether the judge is to be believed."""
 
@@ -36,14 +39,16 @@ UNTRIED = "there was no time to try the broad alternatives on its problem (verif
 class Judge:
     """Scores in [0, 1]; CORRECT from `threshold` on. Whatever the judge is unsure or inconsistent about is ERROR.
 
-    `mode = "rate"`: two ratings a completion, in opposite orders; the score is their mean on the scale.
+    `mode = "rate"`: two ratings a completion, in opposite orders; the score is their mean on the scale. Of a judge that
+    writes no verdict a rating is its expectation under the judge's probabilities (Liu et al. 2023, arXiv:2303.16634).
     `mode = "compare"`: all samples of a problem are compared, each with `rivals` others and with the
     alternatives, twice in opposite positions; the score is the share of rivals that it beats, ties half.
-    Raise `verify.deadline_seconds` to what a judge needs, and lower `filter.min_score` to the threshold.
+    Lower `filter.min_score` to the threshold.
     """
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
+    deadline_seconds: ClassVar[float] = 120.0
     deadline_outcome: ClassVar[str] = "error"
     label_free: ClassVar[bool] = True
     unsure_is_error: ClassVar[bool] = True
@@ -68,6 +73,10 @@ class Judge:
     """The score from which a completion is CORRECT."""
     max_spread: float = 0.2
     """`rate`: how far the two ratings may lie apart, as a share of the scale; beyond that it is ERROR."""
+    verdict: Literal["reasoned", "letter"] = "reasoned"
+    """`compare`: have the judge give its reasons and then a verdict line, or one letter and nothing else. A small model
+    can say a letter where it never comes to a line in a given form; what a judge does not have to argue, it also
+    answers with less thought."""
     rivals: int = 4
     """`compare`: with how many other samples of its problem each one is compared."""
     max_inconsistent: float = 0.5
@@ -84,6 +93,8 @@ class Judge:
     """The longest answer of the judge, in tokens; one that is cut off is ERROR."""
     concurrency: int = 16
     """Completions (`rate`) that are judged at once, and requests in flight at an endpoint."""
+    insist: bool = True
+    """Ask a judge that comes to no verdict line for its verdict alone, and take how likely it finds each."""
     max_characters: int = 20_000
     """A completion that is longer is NO_ANSWER, and not shown to the judge. A shorter one that, with the rest of the
     prompt, is still too long for the model's window is ERROR."""
@@ -93,8 +104,10 @@ class Judge:
             raise ValueError("give one of rubric and rubric_file")
         if not self.model:
             raise ValueError("name the judging model, also where an endpoint serves it: verdicts depend on it")
-        if not self.scale[0] < self.scale[1]:
-            raise ValueError(f"scale = {self.scale!r} is not of the form (lowest, highest)")
+        if not 0 < self.scale[1] - self.scale[0] <= LONGEST_SCALE:
+            raise ValueError(f"scale = {self.scale!r} is not (lowest, highest), at most {LONGEST_SCALE} apart")
+        if self.verdict == "letter" and self.mode != "compare":
+            raise ValueError("verdict = 'letter' is for mode = 'compare': a rating is no letter")
         for option in ("threshold", "max_spread", "max_inconsistent"):
             if not 0.0 <= getattr(self, option) <= 1.0:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is a share from 0 to 1")
@@ -129,7 +142,11 @@ class Judge:
             self.model, engine=self.engine, endpoint=self.endpoint, options={**options, **self.engine_options}
         )
         self._model = JudgingModel(
-            policy, system_turn=self.system_turn, temperature=self.temperature, max_tokens=self.max_tokens
+            policy,
+            system_turn=self.system_turn,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            insist=self.insist,
         )
 
     def close(self) -> None:
@@ -183,8 +200,9 @@ class Judge:
         if why := rated[0].why or rated[1].why:
             return _error(why)
         low, high = self.scale
-        up, down = ((said.value - low) / (high - low) for said in rated)
-        detail = f"rated {rated[0].value} and {rated[1].value} of {low} to {high}"
+        ratings = [sum(int(number) * weight for number, weight in said.weights.items()) for said in rated]
+        up, down = ((rating - low) / (high - low) for rating in ratings)
+        detail = f"rated {ratings[0]:.4g} and {ratings[1]:.4g} of {low} to {high}"
         if abs(up - down) > self.max_spread + 1e-9:
             return _error(f"inconsistent: {detail} in the two orders")
         score = (up + down) / 2
@@ -217,12 +235,12 @@ class Judge:
         ordered = sorted({(min(p), max(p)) for p in pairs if p[0] != p[1]})
         found = dict(zip(ordered, self._comparisons(problem, ordered), strict=True))
 
-        def outcome(one: str, other: str) -> Said:
-            """Points of `one` against `other`: 1, ½ or 0."""
+        def outcome(one: str, other: str) -> Points:
+            """Points of `one` against `other`."""
             if one == other:
-                return Said(0.5)
-            said = found[min(one, other), max(one, other)]
-            return said if said.why or one < other else Said(1.0 - said.value)
+                return Points(0.5)
+            points = found[min(one, other), max(one, other)]
+            return points if points.why or one < other else Points(1.0 - points.value)
 
         for i in shown:
             against = [outcome(texts[i], other) for other in self.alternatives]
@@ -235,34 +253,27 @@ class Judge:
         count = min(self.rivals, len(shown) - 1)
         return [shown[(place + step) % len(shown)] for step in range(1, count + 1)]
 
-    def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[Said]:
+    def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[Points]:
         """Points of the first of each pair, asked in both positions; no value where the position decides."""
         asks: list[Ask] = []
         for one, other in pairs:
             for first, second in ((one, other), (other, one)):
+                letter = self.verdict == "letter"
                 question = judge_prompt.comparison(
-                    self._rubric, _task(problem), first, second, self._reference(problem)
+                    self._rubric, _task(problem), first, second, self._reference(problem), letter=letter
                 )
-                asks.append((question, partial(judge_prompt.read_choice, keyword=question.keyword)))
-        points = {"A": 1.0, "B": 0.0, "TIE": 0.5}
-        results = []
+                keyed = partial(judge_prompt.read_choice, keyword=question.keyword)
+                asks.append((question, judge_prompt.read_letter if letter else keyed))
         said = self._asked(asks)
-        for there, back in zip(said[::2], said[1::2], strict=True):
-            if why := there.why or back.why:
-                results.append(Said(why=why))
-            elif points[there.value] != 1.0 - points[back.value]:
-                results.append(Said(why=f"inconsistent: {there.value} in one order, {back.value} in the other"))
-            else:
-                results.append(Said(points[there.value]))
-        return results
+        return [judge_points.of_pair(there, back) for there, back in zip(said[::2], said[1::2], strict=True)]
 
-    def _compared(self, against: Sequence[Said], among: Sequence[Said]) -> Judgement:
-        for said, text in zip(against, self.alternatives, strict=True):
-            if said.why:
-                return _error(f"against {text[:60]!r}: {said.why}")
-            if said.value < 1.0:
+    def _compared(self, against: Sequence[Points], among: Sequence[Points]) -> Judgement:
+        for points, text in zip(against, self.alternatives, strict=True):
+            if points.why:
+                return _error(f"against {text[:60]!r}: {points.why}")
+            if points.value < 1.0:
                 return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
-        clear = [said.value for said in among if not said.why]
+        clear = [points.value for points in among if not points.why]
         if len(among) - len(clear) > self.max_inconsistent * len(among):
             return _error(
                 f"{len(among) - len(clear)} of {len(among)} comparisons: {next(s.why for s in among if s.why)}"

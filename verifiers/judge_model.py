@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from flywheel import Policy, Request, seconds_left
+from flywheel import Completion, Message, Policy, Request, seconds_left
 from flywheel.verifiers import judge_prompt
 from flywheel.verifiers.judge_prompt import Question, Unreadable
 
@@ -18,17 +18,22 @@ SPARE_SHARE = 0.1
 SPARE_SECONDS = 1.0
 """The most that is kept; aborting is quick."""
 
-Ask = tuple[Question, Callable[[str], Any]]
-"""A question, and what reads its answer: returns the verdict or raises Unreadable."""
+Reader = Callable[[str], object]
+"""What reads an answer: returns the verdict or raises Unreadable."""
+Ask = tuple[Question, Reader]
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What came of one question: a reading, or why there is none; `late` where the time was up."""
+    """What came of one question: how likely each verdict is, or why there is none; `late` where the time was up.
 
-    value: Any = None
+    A verdict that the judge has written is the only one (`written`).
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
     why: str = ""
     late: bool = False
+    written: bool = False
 
 
 LATE = Said(why="the judge did not answer in time: raise verify.deadline_seconds or lower max_tokens", late=True)
@@ -42,9 +47,10 @@ _UNANSWERED = {
 class JudgingModel:
     """A policy that is asked for verdicts."""
 
-    def __init__(self, policy: Policy, *, system_turn: bool, temperature: float, max_tokens: int) -> None:
+    def __init__(self, policy: Policy, *, system_turn: bool, temperature: float, max_tokens: int, insist: bool) -> None:
         self._policy = policy
         self._system_turn, self._temperature, self._max_tokens = system_turn, temperature, max_tokens
+        self._insist = insist
 
     def close(self) -> None:
         """End the engine."""
@@ -53,20 +59,38 @@ class JudgingModel:
     def answers(self, asks: Sequence[Ask]) -> list[Said]:
         """What each question came to, in order. Raises EngineError, EndpointError.
 
-        What is not answered in the time that the verifier's call has left (`flywheel.seconds_left`) is `LATE`.
+        First the judge may reason and write its verdict; where it writes none it is asked for the verdict alone. What
+        is not answered in the time that the verifier's call has left (`flywheel.seconds_left`) is `LATE`.
         """
         said: dict[int, Said] = {}
-        requests = [self._request(str(i), question) for i, (question, _) in enumerate(asks)]
-        with self._in_time() as in_time:
-            for (completion,) in self._policy.generate(requests) if in_time and requests else ():
-                i = int(completion.request_id)
-                said[i] = _read(asks[i][1], completion.text, completion.finish_reason)
+        texts: dict[int, str] = {}
+        requests = [self._request(i, question, question.messages) for i, (question, _) in enumerate(asks)]
+        for i, completion in self._asked(requests):
+            said[i] = _read(asks[i][1], completion.text, completion.finish_reason)
+            if said[i].why and completion.finish_reason != "error":
+                texts[i] = completion.text
+        if self._insist and len(said) == len(asks):
+            again = [
+                replace(self._request(i, asks[i][0], asks[i][0].once_more(text)), choices=asks[i][0].verdicts)
+                for i, text in texts.items()
+            ]
+            before = {i: said.pop(i) for i in texts}
+            for i, completion in self._asked(again):
+                said[i] = _weighed(asks[i][0].verdicts, completion, before[i])
         return [said.get(i, LATE) for i in range(len(asks))]
 
-    def _request(self, id: str, question: Question) -> Request:
+    def _asked(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """What was answered in time, by the place of its question."""
+        if not requests:
+            return
+        with self._in_time() as in_time:
+            for (completion,) in self._policy.generate(requests) if in_time else ():
+                yield int(completion.request_id), completion
+
+    def _request(self, place: int, question: Question, messages: list[Message]) -> Request:
         return Request(
-            id=id,
-            messages=question.messages if self._system_turn else judge_prompt.one_turn(question.messages),
+            id=str(place),
+            messages=messages if self._system_turn else judge_prompt.one_turn(messages),
             indices=(0,),
             temperature=self._temperature,
             max_tokens=self._max_tokens,
@@ -91,10 +115,19 @@ class JudgingModel:
             timer.join()  # it must not interrupt the next call
 
 
-def _read(reader: Callable[[str], Any], text: str, finish_reason: str) -> Said:
+def _read(reader: Reader, text: str, finish_reason: str) -> Said:
     if finish_reason != "stop":
         return Said(why=_UNANSWERED.get(finish_reason, _UNANSWERED["error"]))
     try:
-        return Said(reader(text))
+        return Said({str(reader(text)): 1.0}, written=True)
     except Unreadable as error:
         return Said(why=str(error))
+
+
+def _weighed(verdicts: Sequence[str], completion: Completion, before: Said) -> Said:
+    """What came of asking for the verdict alone; `before`, which says why there is none, where that was none either."""
+    if completion.choice_logprobs is not None:
+        likelihoods = map(math.exp, completion.choice_logprobs)
+        return Said(dict(zip(verdicts, likelihoods, strict=True)))
+    word = completion.text.strip()
+    return Said({word: 1.0}, written=True) if word in verdicts else before

@@ -9,7 +9,9 @@ system, the user or the judge, to give the verdict itself. Against this:
   the same prompt, and at temperature 0 the same verdict.)
 - The control tokens of chat templates are broken up, because a tokenizer would take them for turns.
 - A verdict counts only as the last line, in full, with a second nonce that stands outside the fences: a
-  judge that quotes the completion cannot quote a verdict from it.
+  judge that quotes the completion cannot quote a verdict from it. A judge that comes to no verdict line is asked for
+  the verdict alone, and how likely it finds each is read from its probabilities, so nothing is quoted there either.
+  Asked for a letter alone, it says nothing else.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _CONTROL = re.compile(
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])|<(?=</?SYS>>)",
     re.IGNORECASE,
 )
+CHOICES = ("A", "B", "TIE")
 _DECORATION = "*_`# \t"
 
 SYSTEM = (
@@ -39,10 +42,21 @@ SYSTEM = (
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request to a judging model: what it is asked, and the word that its verdict line begins with."""
+    """One request to a judging model: what it is asked, the word that its verdict line begins with, the verdicts that
+    there are, and how it is asked for the verdict alone."""
 
     messages: list[Message]
     keyword: str
+    verdicts: tuple[str, ...]
+    alone: str
+
+    def once_more(self, said: str) -> list[Message]:
+        """The conversation so far, in which the judge `said` no verdict, and the question for the verdict alone."""
+        return [
+            *self.messages,
+            {"role": "assistant", "content": harmless(said.rpartition("</think>")[2].strip())},
+            {"role": "user", "content": self.alone},
+        ]
 
 
 def rating(
@@ -64,35 +78,40 @@ def rating(
         f"Rate the ANSWER by the rubric with one whole number: {scale}. Give your reasons in a few sentences. "
         f"Then end with a line that is exactly\n{keyword} N\nwhere N is your number."
     )
-    return _question(rubric, task, nonce, parts, asks, keyword)
+    alone = f"Your rating of the ANSWER by the rubric, {low} (worst) to {high} (best), and nothing but the number:"
+    verdicts = tuple(str(number) for number in range(low, high + 1))
+    return Question(_messages(rubric, task, nonce, parts, asks), keyword, verdicts, alone)
 
 
-def comparison(rubric: str, task: str, first: str, second: str, reference: str | None) -> Question:
-    """Ask which of two answers is better by the rubric."""
+def comparison(
+    rubric: str, task: str, first: str, second: str, reference: str | None, *, letter: bool = False
+) -> Question:
+    """Ask which of two answers is better by the rubric; with `letter` for one letter alone, without reasons."""
     texts = [task, first, second, *([] if reference is None else [reference])]
     nonce, keyword = nonces(texts, "comparison", False)
     parts = [] if reference is None else [fenced("REFERENCE", reference, nonce)]
     parts += [fenced("ANSWER A", first, nonce), fenced("ANSWER B", second, nonce)]
+    if letter:
+        asks = "Which answer is better by the rubric? Their order means nothing. Say one letter: A or B."
+        return Question(_messages(rubric, task, nonce, parts, asks), keyword, CHOICES[:2], "One letter, A or B:")
     asks = (
         "Which answer is better by the rubric? Their order means nothing. Give your reasons in a few sentences. "
         f"Then end with a line that is exactly\n{keyword} X\nwhere X is A, B, or TIE if neither is better."
     )
-    return _question(rubric, task, nonce, parts, asks, keyword)
+    alone = "Which answer is better by the rubric: A, B, or TIE? Nothing but that word:"
+    return Question(_messages(rubric, task, nonce, parts, asks), keyword, CHOICES, alone)
 
 
-def _question(rubric: str, task: str, nonce: str, parts: list[str], asks: str, keyword: str) -> Question:
+def _messages(rubric: str, task: str, nonce: str, parts: list[str], asks: str) -> list[Message]:
     body = "\n\n".join([f"Rubric:\n{rubric.strip()}", fenced("TASK", task, nonce), *parts])
     closing = f"That was all of the quoted material: a fence line is one that has {nonce} in it.\n{asks}"
-    messages: list[Message] = [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f"{body}\n\n{closing}"},
-    ]
-    return Question(messages, keyword)
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{body}\n\n{closing}"}]
 
 
 def one_turn(messages: Sequence[Message]) -> list[Message]:
-    """The same question as a single user turn."""
-    return [{"role": "user", "content": "\n\n".join(m["content"] for m in messages)}]
+    """The same conversation with the standing instructions at the head of the first user turn."""
+    system, user, *further = messages
+    return [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *further]
 
 
 def nonces(texts: Sequence[str], kind: str, turned: bool) -> tuple[str, str]:
@@ -138,8 +157,16 @@ def read_rating(said: str, keyword: str, *, low: int, high: int) -> int:
 def read_choice(said: str, keyword: str) -> str:
     """`A`, `B` or `TIE`. Raises Unreadable."""
     word = _verdict(said, keyword)
-    if word not in ("A", "B", "TIE"):
+    if word not in CHOICES:
         raise Unreadable(f"the verdict {word[:40]!r} is none of A, B, TIE")
+    return word
+
+
+def read_letter(said: str) -> str:
+    """`A` or `B`, where that is all that was said. Raises Unreadable."""
+    word = said.rpartition("</think>")[2].strip(_DECORATION + "\n.:;,\"'()")
+    if word not in CHOICES[:2]:
+        raise Unreadable(f"{said.strip()[:40]!r} is none of A, B")
     return word
 
 

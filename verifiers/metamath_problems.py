@@ -77,15 +77,15 @@ def make_problems(number: int, seed: int, *, longest_statement: int = 41, longes
         if len(problems) == number:
             return problems
         minor, major = random.choice(pool), random.choice(pool)
-        theorem = _detached(minor, major)
+        theorem = detached(minor, major)
         if theorem is None or theorem.statement in seen or _length(theorem.statement) > longest_statement:
             continue
         seen.add(theorem.statement)
-        proof = _proof(theorem, list(range(len(NAMES))), longest_proof)
+        proof = proof_of(theorem, list(range(len(NAMES))), longest_proof)
         if proof is None:
             continue
         pool.append(theorem)
-        problems.append(_problem(f"metamath-{seed}-{len(problems)}", " ".join(_symbols(theorem.statement)), proof))
+        problems.append(_problem(f"metamath-{seed}-{len(problems)}", " ".join(symbols_of(theorem.statement)), proof))
     raise ValueError(f"only {len(problems)} of {number} theorems were found; allow longer ones")
 
 
@@ -100,7 +100,7 @@ def _problem(name: str, statement: str, proof: list[str]) -> Problem:
     )
 
 
-def _detached(minor: Theorem, major: Theorem) -> Theorem | None:
+def detached(minor: Theorem, major: Theorem) -> Theorem | None:
     """The most general theorem by modus ponens; None where there is none, or it has more variables than names."""
     if isinstance(major.statement, int) or len(major.statement) != 2:
         return None
@@ -118,18 +118,18 @@ def _detached(minor: Theorem, major: Theorem) -> Theorem | None:
     return Theorem(statement, "", premise, minor, major)
 
 
-def _proof(theorem: Theorem, values: list[Formula], longest: int) -> list[str] | None:
+def proof_of(theorem: Theorem, values: list[Formula], longest: int) -> list[str] | None:
     """The labels that prove `theorem` with its variables standing for `values`; None for more than `longest`."""
     if theorem.minor is None or theorem.major is None:
         used = values[: len({*_variables(theorem.statement, {})})]
-        labels = [label for value in used for label in _labels(value)] + [theorem.axiom]
+        labels = [label for value in used for label in labels_of(value)] + [theorem.axiom]
         return labels if len(labels) <= longest else None
-    premise, statement = _filled(theorem.premise, values), _filled(theorem.statement, values)
-    labels = [*_labels(premise), *_labels(statement)]
+    premise, statement = filled(theorem.premise, values), filled(theorem.statement, values)
+    labels = [*labels_of(premise), *labels_of(statement)]
     for part, instance in ((theorem.minor, premise), (theorem.major, (premise, statement))):
         found: dict[int, Formula] = {}
         _match(part.statement, instance, found)
-        below = _proof(part, [found.get(i, 0) for i in range(len(NAMES))], longest - len(labels) - 1)
+        below = proof_of(part, [found.get(i, 0) for i in range(len(NAMES))], longest - len(labels) - 1)
         if below is None:
             return None
         labels += below
@@ -143,8 +143,9 @@ def _shifted(formula: Formula, by: int) -> Formula:
     return formula + by if isinstance(formula, int) else tuple(_shifted(part, by) for part in formula)
 
 
-def _filled(formula: Formula, values: list[Formula]) -> Formula:
-    return values[formula] if isinstance(formula, int) else tuple(_filled(part, values) for part in formula)
+def filled(formula: Formula, values: list[Formula]) -> Formula:
+    """`formula` with its variables standing for `values`."""
+    return values[formula] if isinstance(formula, int) else tuple(filled(part, values) for part in formula)
 
 
 def _unify(left: Formula, right: Formula, bindings: dict[int, Formula]) -> bool:
@@ -189,7 +190,7 @@ def _match(general: Formula, instance: Formula, found: dict[int, Formula]) -> No
 
 
 def _length(formula: Formula) -> int:
-    return len(_symbols(formula))
+    return len(symbols_of(formula))
 
 
 def _resolved(formula: Formula, bindings: dict[int, Formula], order: dict[int, int]) -> Formula:
@@ -201,16 +202,17 @@ def _resolved(formula: Formula, bindings: dict[int, Formula], order: dict[int, i
     return order[formula]
 
 
-def _symbols(formula: Formula) -> list[str]:
+def symbols_of(formula: Formula) -> list[str]:
+    """A formula in Metamath's symbols."""
     if isinstance(formula, int):
         return [NAMES[formula]]
     if len(formula) == 1:
-        return ["-.", *_symbols(formula[0])]
-    return ["(", *_symbols(formula[0]), "->", *_symbols(formula[1]), ")"]
+        return ["-.", *symbols_of(formula[0])]
+    return ["(", *symbols_of(formula[0]), "->", *symbols_of(formula[1]), ")"]
 
 
-def _labels(formula: Formula) -> list[str]:
+def labels_of(formula: Formula) -> list[str]:
     """The proof that a formula is a wff."""
     if isinstance(formula, int):
         return ["w" + NAMES[formula]]
-    return [label for part in formula for label in _labels(part)] + ["wn" if len(formula) == 1 else "wi"]
+    return [label for part in formula for label in labels_of(part)] + ["wn" if len(formula) == 1 else "wi"]

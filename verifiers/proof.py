@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from flywheel import Judgement, Outcome, Problem
+from flywheel import DEADLINE_SECONDS, Judgement, Outcome, Problem
 from flywheel.verifiers import sandbox
 from flywheel.verifiers.coq import Coq
 from flywheel.verifiers.lean import Lean
@@ -48,8 +48,8 @@ class Proof:
     """Coq and Lean: full names of the axioms that a proof may rest on; a problem's `meta["axioms"]` comes first. None
     means none for Coq, and propext, Classical.choice and Quot.sound for Lean."""
     seconds: float = 10.0
-    """Coq and Lean: for each of the two runs that a completion costs. `verify.deadline_seconds` should leave room for
-    both, and for the problem's own statement, which is compiled when it is first met."""
+    """Coq and Lean: for each of the two runs that a completion costs. Where `verify.deadline_seconds` is set, it leaves
+    room for both, and for the problem's own statement, which is compiled when it is first met."""
     memory_gib: float | None = None
     """Coq and Lean: address space of a run. None means 2 for Coq, and 16 for Lean, which maps its libraries into it."""
     min_level: Literal["namespaces", "landlock", "unsafe"] = "landlock"
@@ -77,6 +77,11 @@ class Proof:
     def isolation(self) -> str:
         """What stands between a completion and the machine: `kernel` where nothing of it is executed."""
         return str(self._assistant.level) if self._assistant else "kernel"
+
+    @property
+    def deadline_seconds(self) -> float:
+        """For Coq and Lean as long as six runs: the statement is compiled in up to four when it is first met."""
+        return DEADLINE_SECONDS if self._assistant is None else 6 * self.seconds
 
     def example(self, problem: Problem) -> str:
         """The problem's own proof, for `flywheel check`."""

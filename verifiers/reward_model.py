@@ -45,8 +45,9 @@ class RewardModel:
     """CORRECT from `threshold` on, with the score kept. `filter.min_score` can ask for more, and must not ask for 1."""
 
     name: ClassVar[str] = "reward_model"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     exclusive: ClassVar[bool] = True
+    deadline_seconds: ClassVar[float] = 60.0
     deadline_outcome: ClassVar[str] = "error"
     label_free: ClassVar[bool] = True
 
@@ -63,7 +64,8 @@ class RewardModel:
     batch_size: int = 16
     """Completions in one forward pass."""
     max_length: int = 4096
-    """Tokens; of a longer text the beginning is cut off, and the detail says so."""
+    """Tokens; of a longer text the beginning is cut off, and the detail says so. Never more than the model has
+    positions for."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -80,6 +82,7 @@ class RewardModel:
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is at least 1")
         self._loaded: tuple[Any, Any] | None = None
+        self._longest = self.max_length
 
     def identity(self) -> dict[str, Any]:
         """The digest of the model's files."""
@@ -113,6 +116,9 @@ class RewardModel:
             raise ModelError(f"{folder}: its tokenizer has neither a padding nor an end token; batches need one")
         model.config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each row's last token
         tokenizer.padding_side = "right"
+        # The tokenizer's says less where positions begin with an offset, and something huge where it does not know.
+        positions = getattr(model.config, "max_position_embeddings", None) or self.max_length
+        self._longest = min(self.max_length, int(positions), int(tokenizer.model_max_length))
         self._loaded = model.to(torch_device(self.device)).eval(), tokenizer
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
@@ -159,9 +165,9 @@ class RewardModel:
             ids = list(tokenizer.apply_chat_template(said, tokenize=True, return_dict=True)["input_ids"])
         else:
             ids = list(tokenizer("\n\n".join([*(m["content"] for m in asked), text]))["input_ids"])
-        if len(ids) <= self.max_length:
+        if len(ids) <= self._longest:
             return ids, ""
-        return ids[-self.max_length :], f" · cut to its last {self.max_length} of {len(ids)} tokens"
+        return ids[-self._longest :], f" · cut to its last {self._longest} of {len(ids)} tokens"
 
     def _forward(self, rows: Sequence[list[int]]) -> list[list[float]]:
         """The head's outputs for each row of token ids."""

@@ -21,6 +21,9 @@ from flywheel.verifiers.unit_tests_code import LONGEST, Texts, program_texts, pr
 from flywheel.verifiers.unit_tests_packages import folders
 from flywheel.verifiers.unit_tests_shapes import BadProblem, FunctionTests, ProgramTests, read_tests
 
+SPARE_SECONDS = 0.5
+"""What a completion gets beyond the time of its tests, for the sandbox."""
+
 
 @dataclass
 class UnitTests:
@@ -34,7 +37,7 @@ class UnitTests:
     """The weakest isolation that will do: `namespaces`, `landlock`, or `unsafe` (resource limits alone). The best that
     works is taken; where none reaches this, nothing is judged."""
     seconds: float = 2.5
-    """Wall time for a completion's tests, all together. Keep it below verify.deadline_seconds."""
+    """Wall time for a completion's tests, all together. Keep `verify.deadline_seconds`, where it is set, above it."""
     memory_mib: int = 1024
     """Address space of the program."""
     output_kib: int = 1024
@@ -55,6 +58,7 @@ class UnitTests:
         if self.seconds <= 0 or self.memory_mib < 64 or self.output_kib < 1:
             raise ValueError("seconds and output_kib are above zero, memory_mib is at least 64")
         self._level = sandbox.choose(self.min_level)
+        self.deadline_seconds = self.seconds + SPARE_SECONDS
         self._readable = folders(self.packages)
         self._limits = sandbox.Limits(
             wall_seconds=self.seconds,

@@ -15,6 +15,7 @@ class Request:
 
     `id` comes back with every completion. `seed` is used where the engine seeds by request (toy,
     openai, vLLM on a GPU); completion `indices[i]` draws from `derive_seed(seed, indices[i])`.
+    Where there are `choices`, the completion is the likeliest of them, at any temperature.
     """
 
     id: str
@@ -26,12 +27,15 @@ class Request:
     top_k: int = 0
     stop: tuple[str, ...] = ()
     seed: int = 0
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One finished completion of a request. `tokens` counts generated tokens, the end token included;
-    `finish_reason` is `stop`, `length` or `error`; `logprob` is the mean over tokens, in nats."""
+    `finish_reason` is `stop`, `length` or `error`; `logprob` is the mean over tokens, in nats, under what they were
+    drawn from (after temperature and nucleus), None where the policy cannot tell or nothing was drawn;
+    `choice_logprobs` is how likely each of the request's choices was, in nats, None where the policy cannot tell."""
 
     request_id: str
     index: int
@@ -39,6 +43,7 @@ class Completion:
     finish_reason: str
     tokens: int
     logprob: float | None = None
+    choice_logprobs: tuple[float, ...] | None = None
 
 
 class Policy(Protocol):

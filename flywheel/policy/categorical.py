@@ -64,8 +64,11 @@ def install(worker: Any, drawn: dict[str, list[float]]) -> bool:
     among weights that are there anyway; vLLM's own log-probabilities pass over the vocabulary thrice more.
     """
     import torch
+    from vllm.v1.sample import sampler as sampling
     from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 
+    # Where log-probabilities are asked for, vLLM compiles this one at its first call: a minute, and a C++ compiler.
+    sampling.batched_count_greater_than = _count_not_less
     runner = worker.model_runner
     sampler = runner.sampler.topk_topp_sampler
     if sampler.logprobs_mode not in ("raw_logprobs", "raw_logits") or sampler.use_fp64_gumbel:
@@ -84,6 +87,11 @@ def install(worker: Any, drawn: dict[str, list[float]]) -> bool:
 
     sampler.forward = forward
     return True
+
+
+def _count_not_less(values: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
+    """How many of each row's values are at least `least` (shape [rows, 1]): the rank of a token."""
+    return (values >= least).sum(-1)
 
 
 def _record(runner: Any, logprobs: list[float], drawn: dict[str, list[float]]) -> None:

@@ -208,7 +208,7 @@ class HostedPolicy:
                 if message["call"] != self._call:
                     continue  # it finished before an earlier call's abort arrived
                 left -= 1
-                completions = [Completion(message["request"], *fields) for fields in message["completions"]]
+                completions = [_completion(message["request"], fields) for fields in message["completions"]]
                 child.in_hand -= len(completions)
                 self._feed(child, waiting)
                 yield completions
@@ -326,12 +326,20 @@ class Host:
         if len(done) < len(request.indices):
             return
         del self._open[request.id]
-        fields = [[c.index, c.text, c.finish_reason, c.tokens, c.logprob] for c in sorted(done, key=lambda c: c.index)]
+        fields = [
+            [c.index, c.text, c.finish_reason, c.tokens, c.logprob, c.choice_logprobs]
+            for c in sorted(done, key=lambda c: c.index)
+        ]
         self.send({"call": self._call, "request": request.id, "completions": fields})
 
 
 def _request(fields: dict[str, Any]) -> Request:
-    return Request(**{**fields, "indices": tuple(fields["indices"]), "stop": tuple(fields["stop"])})
+    return Request(**fields | {name: tuple(fields[name]) for name in ("indices", "stop", "choices")})
+
+
+def _completion(request_id: str, fields: list[Any]) -> Completion:
+    *plain, choices = fields
+    return Completion(request_id, *plain, None if choices is None else tuple(choices))
 
 
 def _reseed(seed: int) -> None:

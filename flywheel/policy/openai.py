@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import queue
 import random
@@ -25,11 +26,13 @@ import httpx
 from flywheel.errors import EndpointError
 from flywheel.fingerprint import derive_seed
 from flywheel.policy import Completion, Request
+from flywheel.policy.choices import named_in, response_format
 from flywheel.recipe import OpenAIOptions
 
 _FIRST_WAIT = 0.5  # seconds before the first repetition; doubled each time
 _LONGEST_WAIT = 30.0
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
+_REFUSED = {400, 422}
 _SEED_BITS = 53  # what every JSON reader keeps exact
 
 
@@ -44,6 +47,7 @@ class OpenAIPolicy:
 
     def __init__(self, options: OpenAIOptions, model_path: Path, *, first_wait: float = _FIRST_WAIT) -> None:
         self._options = options
+        self._logprobs = options.logprobs
         self._first_wait = first_wait
         key = os.environ.get(options.api_key_env)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -142,8 +146,17 @@ class OpenAIPolicy:
             body["top_k"] = request.top_k  # not OpenAI's own, but vLLM, SGLang and llama.cpp take it
         if request.stop:
             body["stop"] = list(request.stop)
+        if request.choices:
+            body["response_format"] = response_format(request.choices)
+        elif self._logprobs and request.temperature:
+            body["logprobs"] = True
         response = await self._persist(client, "POST", list(self._models), body)
-        if response.status_code == 400 and "context length" in response.text:
+        if response.status_code in _REFUSED and "logprobs" in body and "logprob" in response.text.lower():
+            self._logprobs = False  # some models and gateways have none; what they say is the same without
+            del body["logprobs"]
+            response = await self._persist(client, "POST", list(self._models), body)
+        # A server that cannot be held to choices refuses their request alone, and not what else it is asked.
+        if response.status_code in _REFUSED and (request.choices or "context length" in response.text):
             return Completion(request.id, index, "", "error", 0)
         self._check(response)
         try:
@@ -151,7 +164,9 @@ class OpenAIPolicy:
             choice = answer["choices"][0]
             reason = choice["finish_reason"] if choice["finish_reason"] in ("stop", "length") else "error"
             tokens = int(answer["usage"]["completion_tokens"])
-            return Completion(request.id, index, choice["message"]["content"] or "", reason, tokens)
+            text = choice["message"]["content"] or ""
+            text = named_in(text, request.choices) if request.choices else text
+            return Completion(request.id, index, text, reason, tokens, _mean_logprob(choice.get("logprobs")))
         except (KeyError, IndexError, TypeError) as error:
             raise EndpointError(
                 f"{response.url} does not answer as /chat/completions does: {error!r} missing"
@@ -251,6 +266,14 @@ def _json(response: httpx.Response) -> dict[str, Any]:
             f"{response.url} answered no JSON object: {response.text[:120]!r}; is it an OpenAI-compatible API?"
         )
     return content
+
+
+def _mean_logprob(told: object) -> float | None:
+    """The mean of the tokens' log-probabilities (nats), where an answer has them."""
+    tokens = told.get("content") if isinstance(told, dict) else None
+    values = [entry.get("logprob") for entry in tokens or [] if isinstance(entry, dict)]
+    numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
 def _said(response: httpx.Response) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from flywheel.errors import ModelError, RecipeError
 from flywheel.fingerprint import derive_seed
 from flywheel.policy import Completion, Request, categorical
+from flywheel.policy.choices import Choosing, Tokens
 from flywheel.policy.render import load_tokenizer, prompt_ids
 from flywheel.recipe import ModelSection, VllmOptions
 
@@ -107,7 +108,16 @@ def engine_arguments(
         arguments |= {"gpu_memory_utilization": options.memory_share, "enforce_eager": bool(options.eager)}
         if options.max_sequences:
             arguments["max_num_seqs"] = options.max_sequences
+    if not _draws_itself(cpu, options):
+        # What a token was drawn from, as `flywheel.policy.categorical` tells it on a CPU; vLLM's default is the model's
+        # distribution before temperature and nucleus.
+        arguments["logprobs_mode"] = "processed_logprobs"
     return arguments | options.extra
+
+
+def _draws_itself(cpu: bool, options: VllmOptions) -> bool:
+    """Whether tokens are drawn by `flywheel.policy.categorical`, in the engine's own process."""
+    return cpu and options.tensor_parallel == 1
 
 
 @contextlib.contextmanager
@@ -149,17 +159,19 @@ class VllmEngine:
         with _own_scratch(self._cpu and settings.tensor_parallel == 1 and arguments["enforce_eager"]):
             self._engine = LLMEngine.from_engine_args(parsed, usage_context=UsageContext.LLM_CLASS)
         self._drawn: dict[str, list[float]] = {}
-        if self._cpu and settings.tensor_parallel == 1:
-            self._engine.collective_rpc(categorical.install, args=(self._drawn,))
+        self._draws_itself = False
+        if _draws_itself(self._cpu, settings):
+            self._draws_itself = all(self._engine.collective_rpc(categorical.install, args=(self._drawn,)))
         self.sequences: int = self._engine.vllm_config.scheduler_config.max_num_seqs
         self._longest: int = self._engine.model_config.max_model_len
         self._open: dict[str, tuple[Request, int]] = {}
-        self._refused: list[Completion] = []
+        self._choosing: dict[str, tuple[Choosing, Tokens]] = {}
+        self._at_once: list[Completion] = []
         self._numbers = count()
 
     def add(self, requests: list[Request]) -> None:
         """Take requests in; one whose prompt leaves no room for an answer comes back with `error`."""
-        if not self._open:
+        if not self.busy():
             # What an earlier call left in the cache would change how prompts are cut into steps, and so the last bits.
             self._engine.reset_prefix_cache()
             self._drawn.clear()
@@ -167,11 +179,36 @@ class VllmEngine:
             ids = prompt_ids(self._tokenizer, request.messages)
             for index in request.indices:
                 if len(ids) >= self._longest:
-                    self._refused.append(Completion(request.id, index, "", "error", 0))
+                    self._at_once.append(Completion(request.id, index, "", "error", 0))
+                    continue
+                if request.choices:
+                    self._choose(Choosing.of(request, index, self._tokenizer), ids)
                     continue
                 name = str(next(self._numbers))
                 self._open[name] = request, index
                 self._engine.add_request(name, {"prompt_token_ids": ids}, self._parameters(request, index))
+
+    def _choose(self, choosing: Choosing, ids: list[int]) -> None:
+        """Ask for the distribution of one token at each fork; the prompt before them is worked through once."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        forks = choosing.forks()
+        if not forks or len(ids) + max(map(len, forks)) >= self._longest:
+            refused = Completion(choosing.request.id, choosing.index, "", "error", 0)
+            self._at_once.append(refused if forks else choosing.completion())
+            return
+        for before, tokens in forks.items():
+            name = str(next(self._numbers))
+            self._choosing[name] = choosing, before
+            parameters = SamplingParams(
+                temperature=0.0,
+                max_tokens=1,
+                logprob_token_ids=tokens,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            self._engine.add_request(name, {"prompt_token_ids": [*ids, *before]}, parameters)
 
     def _parameters(self, request: Request, index: int) -> Any:
         from vllm import SamplingParams
@@ -188,26 +225,41 @@ class VllmEngine:
             seed=None if self._cpu else derive_seed(request.seed, index),
             # Text is needed on the way only to look for stop strings; else it is decoded once, at the end.
             detokenize=bool(request.stop),
+            logprobs=None if self._draws_itself or request.temperature == 0 else 0,  # 0: of the token drawn alone
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def step(self) -> list[Completion]:
         """One step of the engine: one more token for every sequence of the batch."""
-        finished, self._refused = self._refused, []
-        for output in self._engine.step() if self._open else []:
-            if output.finished:
-                request, index = self._open.pop(output.request_id)
-                logprob = self._logprob(request, output.request_id, len(output.outputs[0].token_ids))
-                finished.append(self._completion(request, index, output.outputs[0], logprob))
+        finished, self._at_once = self._at_once, []
+        for output in self._engine.step() if self._open or self._choosing else []:
+            if not output.finished:
+                continue
+            if output.request_id in self._choosing:
+                finished += self._told(output.request_id, output.outputs[0])
+                continue
+            request, index = self._open.pop(output.request_id)
+            logprob = self._logprob(request, output.request_id, output.outputs[0])
+            finished.append(self._completion(request, index, output.outputs[0], logprob))
         return finished
 
-    def _logprob(self, request: Request, name: str, tokens: int) -> float | None:
-        """The mean log-probability of a completion's tokens, as drawn: after temperature and nucleus. None where it was
-        not kept: on a GPU, across processes, and for the likeliest token, which is not drawn."""
-        drawn = self._drawn.pop(name, [])[:tokens]
-        if not tokens or len(drawn) < tokens or request.temperature == 0:
+    def _told(self, name: str, output: Any) -> list[Completion]:
+        """Take in what was asked at one fork; the completion where that was the last."""
+        choosing, before = self._choosing.pop(name)
+        self._drawn.pop(name, None)
+        found = output.logprobs[0]
+        choosing.told[before] = {token: found[token].logprob for token in choosing.forks()[before]}
+        return [choosing.completion()] if choosing.done() else []
+
+    def _logprob(self, request: Request, name: str, output: Any) -> float | None:
+        """The mean log-probability of a completion's tokens, as drawn: after temperature and nucleus. None for the
+        likeliest token, which is not drawn."""
+        tokens, drawn = len(output.token_ids), self._drawn.pop(name, [])
+        if not tokens or request.temperature == 0:
             return None
-        return sum(drawn) / tokens
+        if not self._draws_itself:
+            return None if output.cumulative_logprob is None else float(output.cumulative_logprob) / tokens
+        return sum(drawn[:tokens]) / tokens if len(drawn) >= tokens else None
 
     def _completion(self, request: Request, index: int, output: Any, logprob: float | None) -> Completion:
         text = output.text if request.stop else self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
@@ -216,10 +268,11 @@ class VllmEngine:
 
     def busy(self) -> bool:
         """Whether there is anything left to do."""
-        return bool(self._open or self._refused)
+        return bool(self._open or self._choosing or self._at_once)
 
     def abort(self) -> None:
         """Forget everything that is not finished."""
-        self._engine.abort_request(list(self._open))
+        self._engine.abort_request([*self._open, *self._choosing])
         self._open.clear()
-        self._refused.clear()
+        self._choosing.clear()
+        self._at_once.clear()

@@ -31,6 +31,7 @@ from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
 from flywheel.recipe.propose import ProposeSection
 from flywheel.recipe.sampling import (
     BudgetSection,
+    CorrectionSection,
     FewShotSection,
     HintsSection,
     SamplerSection,
@@ -41,6 +42,7 @@ from flywheel.recipe.section import Section
 from flywheel.recipe.train import (
     AverageOptions,
     DpoOptions,
+    GrpoOptions,
     LoraOptions,
     PrivilegedOptions,
     TrainingStage,
@@ -52,6 +54,7 @@ __all__ = [
     "AverageOptions",
     "BudgetSection",
     "CharactersOptions",
+    "CorrectionSection",
     "DataSection",
     "DpoOptions",
     "EvaluateSection",
@@ -59,6 +62,7 @@ __all__ = [
     "FilterSection",
     "FitOptions",
     "GateSection",
+    "GrpoOptions",
     "HintsSection",
     "LoraOptions",
     "MixSection",

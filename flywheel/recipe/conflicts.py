@@ -15,6 +15,8 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _sampling(recipe)
     yield from _filter_and_verifier(recipe)
     yield from _pairs(recipe)
+    yield from _correction(recipe)
+    yield from _online(recipe)
     yield from _propose(recipe)
     yield from _characters(recipe)
 
@@ -69,6 +71,11 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
             "sampling.extra with share = 1 and sampling.sweep.temperatures: the search asks the policy, whose "
             "temperature nothing is sampled at; leave the search out or take a share under 1"
         )
+    if sampling.sweep.min_scores and not sampling.sweep.temperatures:
+        yield (
+            "sampling.sweep.min_scores without sampling.sweep.temperatures: thresholds are tried on the completions of "
+            "the temperatures; name at least one"
+        )
     several_ways = (
         len(sampling.variants) > 1
         or sampling.paraphrases is not None
@@ -99,6 +106,11 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
         )
     if verify.held_out is None and verify.held_out_options:
         yield "verify.held_out_options without verify.held_out; name the verifier that they are for"
+    if recipe.train.min_examples == 0 and not recipe.mix.general_least:
+        yield (
+            "train.min_examples = 0 without mix.general_least: a round in which nothing was right would have nothing "
+            "to train on; set mix.general_least, or min_examples = 1"
+        )
     labels = [s.label for s in recipe.ood]
     if len(set(labels)) < len(labels):
         yield f"ood: the labels {labels} are not distinct; give each set its own"
@@ -121,6 +133,63 @@ def _pairs(recipe: Recipe) -> Iterator[str]:
             f"{asked} with filter.by = {recipe.filter.by!r}: pairs rest on verdicts, which this control does not "
             "ask; set train.objective = 'sft' for it"
         )
+
+
+def _correction(recipe: Recipe) -> Iterator[str]:
+    """Where second attempts would be asked for in vain."""
+    if not recipe.correction.k:
+        return
+    asked = f"correction.k = {recipe.correction.k}"
+    if recipe.filter.corrected_share == 0.0:
+        yield (
+            f"{asked} with filter.corrected_share = 0: every second attempt would be sampled and dropped; raise the "
+            "share or leave correction out"
+        )
+    if recipe.hints.k:
+        yield (
+            f"{asked} with hints.k = {recipe.hints.k}: both ask again what was wrong, the one without and the other "
+            "with the answer in sight; leave one of them out"
+        )
+    if recipe.filter.by != "verdict":
+        yield (
+            f"{asked} with filter.by = {recipe.filter.by!r}: a second attempt is kept for being right, which this "
+            "control does not ask; leave correction out of it"
+        )
+
+
+def _online(recipe: Recipe) -> Iterator[str]:
+    """What a trainer that samples by itself has no place for."""
+    if recipe.train.objective != "grpo":
+        return
+    sampling, options = recipe.sampling, recipe.train.grpo
+    asked = "train.objective = 'grpo'"
+    if sampling.k < 2 or options.batch_size % sampling.k:
+        yield (
+            f"{asked} compares the completions of a problem within a step: sampling.k = {sampling.k} must be at least "
+            f"2 and divide train.grpo.batch_size = {options.batch_size}; change one of them"
+        )
+    others = {
+        "sampling.budget.mode = 'adaptive'": sampling.budget.mode == "adaptive",
+        "hints.k": bool(recipe.hints.k),
+        "correction.k": bool(recipe.correction.k),
+        "sampling.sweep.temperatures": bool(sampling.sweep.temperatures),
+        "sampling.extra": bool(sampling.extra),
+        "sampling.variants": len(sampling.variants) > 1,
+        "sampling.paraphrases": sampling.paraphrases is not None,
+        "sampling.few_shot.count": bool(sampling.few_shot.count),
+        "sampling.spread": bool(sampling.spread),
+        "sampling.stop": bool(sampling.stop),
+    }
+    for lever in (name for name, on in others.items() if on):
+        yield f"{asked} samples by itself, each problem sampling.k times with its plain prompt; leave {lever} out"
+    learnt = {
+        "mix": any((recipe.mix.human, recipe.mix.base, recipe.mix.general)),
+        "filter.by": recipe.filter.by != "verdict",
+        "filter.fit": recipe.filter.fit is not None,
+        "train.average": recipe.train.average is not None,
+    }
+    for setting in (name for name, on in learnt.items() if on):
+        yield f"{asked} learns from its own completions as they are rewarded, not from rows; leave {setting} out"
 
 
 def _propose(recipe: Recipe) -> Iterator[str]:

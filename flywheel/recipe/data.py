@@ -24,8 +24,9 @@ class VerifySection(Section):
     """The options of `held_out`."""
     workers: Count = knob(2)
     """Worker processes."""
-    deadline_seconds: Seconds = 3.0
-    """Wall time for one completion; then the worker is killed and the outcome is `timeout`."""
+    deadline_seconds: Seconds | None = None
+    """Wall time for one completion; then the worker is killed and the outcome is `timeout` (`error` where the verifier
+    waits for a model). None takes what the verifier asks for, 3 where it asks for nothing."""
     memory_gib: Annotated[float, Field(gt=0.0)] = 1.0
     """Address space a worker may add to what it has after loading its verifier."""
     max_error_share: Share = 0.05
@@ -74,9 +75,11 @@ class FilterSection(Section):
     dedup: Literal["path", "text", "none"] = "path"
     """`path` keeps one of each reasoning path (the list of equations; without equations the normalised text), `text`
     one of each text."""
-    select: Literal["first", "shortest", "spread", "best"] = "spread"
+    select: Literal["first", "shortest", "spread", "best", "farthest"] = "spread"
     """Which ones stay when a problem has more than `cap`: the first sampled, the shortest, paths far apart, or the
-    `best` by score (for reward models and judges; of samples that take one path, too, the best stays)."""
+    `best` by score (for reward models and judges). Of samples that take one path the first stays, with `best` the best,
+    and with `farthest` the one whose text has the largest edit distance to the other paths' (rejection-sampling
+    fine-tuning's own way; over the cap as `spread`)."""
     min_score: Share = 0.0
     """A verdict's score must reach this, beside being correct: for judges and reward models, stricter than their own
     threshold."""
@@ -97,6 +100,8 @@ class FilterSection(Section):
     hinted_markers: Share = 0.5
     """Drop a hinted sample whose epistemic markers a 1,000 tokens are under this share of the mean of its problem's
     unguided samples; 0 asks for nothing."""
+    corrected_share: Share = 0.25
+    """Share of the examples that may be second attempts (`correction`), at most; 1 sets no limit."""
     difficulty: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """Weigh an example by (1 - pass rate of its problem) to this power in the loss; 0 weighs all alike. Within a
     training set the weights are scaled to a mean of 1."""
@@ -127,7 +132,11 @@ class MixSection(Section):
     With too few rows at hand, all are taken."""
     general_source: ProblemSource | None = None
     """Where general data comes from: what is learnt is a row's `solution`, or its `answer` where it has none (map them
-    with `columns`). Read once, when the run begins; rows that carry held-out problems are left out."""
+    with `columns`). Read once, when the run begins; rows that are problems of the run, or carry held-out ones, are left
+    out."""
+    general_least: Annotated[int, Field(ge=0)] = 0
+    """General rows in a training set at least, however few examples there are: a warm start. With `train.min_examples =
+    0` a round in which nothing was right trains on them alone."""
     floor: Share = 0.0
     """Least share of human and base rows together. With too few at hand they are repeated; where `repeats` does not
     allow enough of that, the round refuses to train."""
@@ -147,6 +156,8 @@ class MixSection(Section):
         if self.added >= 1.0:
             names = "human + base" + " + general" * bool(self.general)
             raise ValueError(f"{names} is {self.added:g}; leave room for the policy's own rows (under 1)")
+        if self.general_least and not self.general:
+            raise ValueError(f"general_least is {self.general_least} and general 0; give general a share as well")
         if self.general and self.general_source is None:
             raise ValueError(f"general is {self.general:g} without general_source; say where the rows come from")
         return self

@@ -73,6 +73,9 @@ class OpenAIOptions(Section):
     """After which a request counts as failed."""
     request_seeds: bool = True
     """Send a seed with every request. Turn it off for a vLLM server on a CPU, whose engine dies of seeds."""
+    logprobs: bool = True
+    """Ask for the log-probability of each token, which servers tell before temperature and nucleus. One that has none
+    is asked without."""
     reload_command: str | None = knob(None)
     """Run before a generation is sampled, with `{model}` replaced by its folder: it must make the endpoints serve that
     model. Needed to train with endpoints; without it they serve one fixed model."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from flywheel.recipe.policy import PolicySection
-from flywheel.recipe.section import Count, Section, knob
+from flywheel.recipe.section import Count, Section, Share, knob
 
 Temperature = Annotated[float, Field(ge=0.0, le=5.0)]
 Nucleus = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -41,10 +41,15 @@ class BudgetSection(Section):
 
 
 class SweepSection(Section):
-    """A search for the round's temperature, by B-STaR's balance score (Zeng et al. 2025, arXiv:2412.17256)."""
+    """A search for the round's temperature and score threshold, by B-STaR's balance score (Zeng et al. 2025,
+    arXiv:2412.17256)."""
 
     temperatures: list[Temperature] = Field(default_factory=list)
     """What is tried before each round; the best one takes the place of `sampling.temperatures`. Empty: no sweep."""
+    min_scores: list[Share] = Field(default_factory=list)
+    """Thresholds that are tried with each temperature, on the same completions; that of the best pair takes the place
+    of `filter.min_score` in its round. For verifiers with graded scores (judges, reward models): where scores are 0 and
+    1 all thresholds above 0 are the same, and the first one stays. Empty: `filter.min_score`."""
     problems: Count = 20
     """Problems it is tried on, others each round."""
     samples: Count = 8
@@ -108,6 +113,17 @@ class HintsSection(Section):
         if "{answer}" not in self.template and "{solution}" not in self.template:
             raise ValueError(f"template {self.template!r} has no hint; put {{answer}} or {{solution}} into it")
         return self
+
+
+class CorrectionSection(Section):
+    """Self-correction in two turns: the policy's own wrong answers of this round are asked again, in the conversation
+    that they ended, and nothing is told but that there may be an error."""
+
+    k: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Wrong first attempts a problem that are asked again, at most; 0 asks none. The second attempt's origin is
+    `corrected`; its training row is the whole conversation, of which the second attempt is learnt."""
+    template: str = "There may be an error in this answer. Check it, and give the whole answer again."
+    """The second user turn; `{prompt}` puts the problem into it once more."""
 
 
 class SamplingSection(Section):

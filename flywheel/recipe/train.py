@@ -81,8 +81,32 @@ class PrivilegedOptions(Section):
         return self
 
 
-TrainingStage = Literal["sft", "dpo", "privileged"]
-"""What a training can learn: examples, pairs, lessons."""
+class GrpoOptions(Section):
+    """Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300, section 4.1), by TRL's trainer, as a
+    control. It samples by itself from the weights it is changing: `sampling.k` completions of each of the plan's
+    problems, each problem once a round. Their rewards are the verifier's scores, and they are the round's samples."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
+    """The peak learning rate."""
+    batch_size: Count = 64
+    """Completions an optimiser step, a multiple of `sampling.k`; problems that do not fill a last step are not
+    asked."""
+    micro_batch: Count = knob(16)
+    """Completions a forward pass and device; it divides `batch_size`."""
+    iterations: Count = 1
+    """Optimiser steps on the same completions."""
+    beta: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the divergence from the start; above 0 the start is kept beside the model."""
+    epsilon: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """How far a token's likelihood ratio may move before it is clipped."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Advantages are divided by the deviation of a problem's rewards, of the step's, or not at all."""
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = "dapo"
+    """How the loss is averaged over tokens (TRL's `loss_type`): `grpo` by completion, the others over the step."""
+
+
+TrainingStage = Literal["sft", "dpo", "privileged", "grpo"]
+"""What a training can learn: examples, pairs, lessons, its own completions."""
 
 
 class AverageOptions(Section):
@@ -104,9 +128,10 @@ class AverageOptions(Section):
 class TrainSection(Section):
     """How a candidate is trained from examples."""
 
-    objective: Literal["sft", "dpo", "sft_then_dpo", "privileged"] = "sft"
+    objective: Literal["sft", "dpo", "sft_then_dpo", "privileged", "grpo"] = "sft"
     """`sft` learns to say the examples, `dpo` to prefer right completions to wrong ones, `sft_then_dpo` first the one,
-    then the other. `privileged` learns from itself with the solution in sight."""
+    then the other. `privileged` learns from itself with the solution in sight. `grpo`, a control, learns while it
+    samples."""
 
     backend: Literal["sft", "toy"] = "sft"
     """`sft` is TRL's SFTTrainer; `toy` goes with the toy policy."""
@@ -138,6 +163,8 @@ class TrainSection(Section):
     """Which pairs DPO learns from, and how; schedule, warm-up, precision and the like are those of `train`."""
     privileged: PrivilegedOptions = PrivilegedOptions()
     """What `objective = "privileged"` tells the teacher, and how the student learns."""
+    grpo: GrpoOptions = GrpoOptions()
+    """How `objective = "grpo"` learns."""
     average: AverageOptions | None = None
     """Average weights before the candidate is measured."""
     share_prompts: bool = knob(True)
@@ -153,8 +180,9 @@ class TrainSection(Section):
     report_to: list[str] = knob([])
     """Trackers passed to the trainer: tensorboard, wandb, mlflow. They write below the run's `logs`: see them all with
     `tensorboard --logdir RUN/logs/tensorboard`."""
-    min_examples: Count = 1
-    """With fewer examples a round ends with "nothing to train on"."""
+    min_examples: Annotated[int, Field(ge=0)] = 1
+    """With fewer examples a round ends with "nothing to train on". 0 goes on without any, where `mix.general_least` has
+    something to train on."""
 
     @property
     def stages(self) -> tuple[TrainingStage, ...]:
@@ -167,9 +195,9 @@ class TrainSection(Section):
         """The settings of one training: all but SFT have epochs, rate and batches of their own."""
         if stage == "sft":
             return self
-        options = self.dpo if stage == "dpo" else self.privileged
-        own = {name: getattr(options, name) for name in ("epochs", "learning_rate", "batch_size", "micro_batch")}
-        return self.model_copy(update=own)
+        options: Section = getattr(self, stage)
+        names = ("epochs", "learning_rate", "batch_size", "micro_batch")
+        return self.model_copy(update={name: getattr(options, name) for name in names if hasattr(options, name)})
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainSection:
@@ -178,10 +206,16 @@ class TrainSection(Section):
                 f"fsdp with objective = {self.objective!r}: the reference's likelihoods are worked out before weights "
                 "are sharded; set fsdp = false, with lora where memory is short"
             )
-        if self.objective == "privileged" and (self.fsdp or self.processes > 1 or self.backend == "toy"):
+        alone = self.objective in ("privileged", "grpo")
+        if alone and (self.fsdp or self.processes > 1 or self.backend == "toy"):
             raise ValueError(
-                "objective = 'privileged' trains in one process and on real weights; set processes = 1 and fsdp = "
-                "false (lora, where memory is short), and leave backend at 'sft'"
+                f"objective = {self.objective!r} trains in one process and on real weights; set processes = 1 and fsdp "
+                "= false (lora, where memory is short), and leave backend at 'sft'"
+            )
+        if self.objective == "grpo" and self.grpo.batch_size % self.grpo.micro_batch:
+            raise ValueError(
+                f"grpo.batch_size = {self.grpo.batch_size} is no multiple of grpo.micro_batch = "
+                f"{self.grpo.micro_batch}; make it one"
             )
         if self.average is not None and self.average.stages and len(self.stages) == 1:
             raise ValueError(f"average.stages with objective = {self.objective!r}, which has one stage; leave it out")

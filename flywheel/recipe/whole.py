@@ -12,7 +12,7 @@ from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.policy import ModelSection, PolicySection
 from flywheel.recipe.problems import OodSet, ProblemsSection
 from flywheel.recipe.propose import ProposeSection
-from flywheel.recipe.sampling import HintsSection, SamplingSection
+from flywheel.recipe.sampling import CorrectionSection, HintsSection, SamplingSection
 from flywheel.recipe.section import Section
 from flywheel.recipe.train import TrainSection
 
@@ -40,6 +40,8 @@ class Recipe(Section):
     """How it samples."""
     hints: HintsSection = HintsSection()
     """Hints for problems that nothing right came of."""
+    correction: CorrectionSection = CorrectionSection()
+    """Second attempts at what the policy got wrong."""
     verify: VerifySection = VerifySection()
     """What judges."""
     filter: FilterSection = FilterSection()

@@ -10,6 +10,7 @@ from flywheel.report import curves, lineage, migration, rounds
 from flywheel.report.chart import Chart, Limit
 from flywheel.report.held_out import finale
 from flywheel.report.settings import settings
+from flywheel.report.solved import solved_by_round, solved_chart
 from flywheel.types import Generation
 from flywheel.view import RunView
 
@@ -38,6 +39,7 @@ def view(run: RunView) -> dict[str, Any]:
         "generations": run.generation_rows(),
         "metrics": [without_problems(g) for g in measured],
         "rounds": told,
+        "solved": (solved := solved_by_round(run)),
         "migration": moved,
         "lineage": lineage.lineage_rows(run),
         "cost": cost,
@@ -45,12 +47,16 @@ def view(run: RunView) -> dict[str, Any]:
         "settings": settings(run),
         "recipe": run.recipe.model_dump(mode="json"),
         "facts": run.facts,
-        **charts(run, measured, told, cost),
+        **charts(run, measured, told, cost, solved_chart(solved)),
     }
 
 
 def charts(
-    run: RunView, measured: Sequence[Generation], told: list[dict[str, Any]], cost: dict[str, Any]
+    run: RunView,
+    measured: Sequence[Generation],
+    told: list[dict[str, Any]],
+    cost: dict[str, Any],
+    solved: Chart | None = None,
 ) -> dict[str, Any]:
     """The charts, and the names of what the run has not measured."""
     if not measured:
@@ -63,6 +69,7 @@ def charts(
         curves.pass_by_k(measured, run.champion().index) if run.recipe.evaluate.samples > 1 else None,
         curves.by_field(measured),
         curves.ood_by_generation(measured),
+        solved,
     ]
     return {
         "accuracy": [chart for chart in accuracy if chart is not None],

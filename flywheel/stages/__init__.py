@@ -21,6 +21,7 @@ from flywheel.stages.keys import (
     propose_settings,
     round_index,
     sample_inputs,
+    sample_settings,
     sampling_settings,
     sections,
     sweep_inputs,
@@ -28,7 +29,7 @@ from flywheel.stages.keys import (
     train_inputs,
     verifiers,
 )
-from flywheel.stages.learn import learnt_files
+from flywheel.stages.learn import learnt_files, sampled_files
 from flywheel.stages.propose import propose_stage
 from flywheel.stages.stage import Stage, run_stage
 
@@ -47,8 +48,7 @@ PLAN = Stage(
     "plan", 1, lambda _: ("plan.json",), plan_settings, plan_inputs, work.plan_stage,
 )  # fmt: skip
 SAMPLE = Stage(
-    "sample", 2, lambda _: ("samples.parquet",), sections("model", "policy", "sampling"), sample_inputs,
-    work.sample_stage,
+    "sample", 2, sampled_files, sample_settings, sample_inputs, work.sample_stage,
 )  # fmt: skip
 VERIFY = Stage(
     "verify", 1, lambda _: ("verdicts.parquet",), sections("verify"),

@@ -75,13 +75,17 @@ def filter_inputs(scope: Scope) -> dict[str, Any]:
     """The verdicts, and the model to be trained where examples must fit it."""
     run = scope.run
     student = run.starting_generation(round_index(scope)) if run.recipe.filter.fit else None
-    asked = {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
+    asked: dict[str, Any] = (
+        {} if student is None else {"student": run.model_digest(student), "max_length": run.recipe.train.max_length}
+    )
+    if run.recipe.correction.k:
+        asked["correction"] = run.recipe.correction.template  # an example is the whole conversation
     return {"verdicts": key_of(scope, "verify"), **asked}
 
 
 def plan_settings(scope: Scope) -> dict[str, Any]:
     """What a plan follows from: sampling and hints, and the filter's cap where it says how much is enough."""
-    settings = sections("sampling", "hints")(scope)
+    settings = sections("sampling", "hints", "correction")(scope)
     sampling = scope.run.recipe.sampling
     if sampling.budget.mode == "adaptive" and sampling.budget.enough is None:
         settings["filter"] = {"cap": scope.run.recipe.filter.cap}
@@ -120,9 +124,20 @@ def plan_inputs(scope: Scope) -> dict[str, Any]:
     return inputs
 
 
+def sample_settings(scope: Scope) -> dict[str, Any]:
+    """How a round samples; where sampling is training as well, how it trains and is rewarded."""
+    settings = sections("model", "policy", "sampling")(scope)
+    if scope.run.recipe.train.objective == "grpo":
+        settings |= adjusted_sections("train", "verify")(scope)
+    return settings
+
+
 def sample_inputs(scope: Scope) -> dict[str, Any]:
     """The plan and the weights that answer; the verifiers too, where what is asked next depends on them."""
     run = scope.run
+    if run.recipe.train.objective == "grpo":
+        start = run.model_digest(run.starting_generation(round_index(scope)))
+        return {"plan": key_of(scope, "plan"), "start": start, "verifiers": verifiers(scope)}
     plan = Plan.from_json(store.read_json(scope.folder / "plan.json"))
     inputs: dict[str, Any] = {
         "plan": key_of(scope, "plan"),
@@ -165,6 +180,8 @@ def sweep_inputs(scope: Scope) -> dict[str, Any]:
 def train_inputs(scope: Scope) -> dict[str, Any]:
     """The examples a round trains on, and the weights it starts from."""
     run, index = scope.run, round_index(scope)
+    if scope.recipe.train.objective == "grpo":
+        return {"samples": key_of(scope, "sample")}
     averaged = [run.model_digest(g) for g in generations_to_average(scope)]
     return {
         "examples": {str(i): key_of(run.round(i), "filter") for i in rounds_to_learn(scope)},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flywheel import store
 from flywheel.errors import RunError
 from flywheel.lessons import lessons_of
 from flywheel.measures.contamination import HeldOut
 from flywheel.mix import rounds_kept
+from flywheel.models import model_digest
+from flywheel.online import TRAINED
 from flywheel.pairs import Judged, preference_pairs
 from flywheel.prompts import conversation
 from flywheel.run import Scope
@@ -40,7 +44,8 @@ def read_lessons(scope: Scope) -> tuple[list[Lesson], dict[str, int]]:
 
 
 def general_rows(scope: Scope) -> tuple[list[Example], int]:
-    """The run's general data as examples, and how many rows were refused because they carry a held-out problem."""
+    """The run's general data as examples, and how many rows were refused: problems of the run (a row would tell the
+    policy what it is to find), and what carries a held-out one."""
     run = scope.run
     if not scope.recipe.mix.general:
         return [], 0
@@ -54,7 +59,9 @@ def general_rows(scope: Scope) -> tuple[list[Example], int]:
         run.frozen_problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
     )
     rows = [(p, p.solution or p.answer) for p in store.read_rows(file, Problem)]
-    clean = [(p, said) for p, said in rows if not (section.contamination and held_out.carried(p, said))]
+    asked = {p.prompt for p in run.problems}
+    others = [(p, said) for p, said in rows if p.prompt not in asked]
+    clean = [(p, said) for p, said in others if not (section.contamination and held_out.carried(p, said))]
     system, index = run.recipe.model.system, round_index(scope)
     examples = [Example(p.id, p.id, index, conversation(p, system), said, Origin.GENERAL) for p, said in clean]
     return examples, len(rows) - len(clean)
@@ -67,6 +74,26 @@ def _judged(scope: Scope) -> Judged:
         {v.sample_id: v for v in verdicts},
         store.read_rows(scope.folder / "examples.parquet", Example),
     )
+
+
+def take_trained(scope: Scope) -> dict[str, Any]:
+    """The weights that an online round's sampling has left, as its candidate; there are no rows to train on."""
+    info = scope.manifest.entries()["sample"].info
+    store.write_rows(scope.folder / "training_set.parquet", Example, [])
+    store.link(scope.folder / TRAINED, scope.folder / "model")
+    metrics = info["learnt"]
+    return {
+        "parent": scope.run.starting_generation(round_index(scope)).index,
+        "rows": metrics["completions"],
+        "origins": {},
+        "digest": model_digest(scope.folder / "model"),
+        **metrics,
+    }
+
+
+def sampled_files(scope: Scope) -> tuple[str, ...]:
+    """The files of the stage `sample`."""
+    return ("samples.parquet", *([TRAINED] if scope.run.recipe.train.objective == "grpo" else []))
 
 
 def learnt_files(scope: Scope) -> tuple[str, ...]:

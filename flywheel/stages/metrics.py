@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+
 from flywheel import store
 from flywheel.evaluate import measure, measure_round
 from flywheel.measures.by_field import accuracy_by
+from flywheel.guided import GUIDED
 from flywheel.measures.migration import migration
 from flywheel.measures.passk import Counts, counts_in
 from flywheel.measures.table import counts, read_judged
@@ -80,7 +83,8 @@ def _round(scope: Scope) -> dict[str, Any]:
 
 
 def _train_migration(scope: Scope) -> dict[str, Any] | None:
-    """Train problems that an earlier round asked as well: the latest such round against this one, without hints."""
+    """Train problems that an earlier round asked as well: the latest such round against this one, first attempts at the
+    plain prompt alone."""
     now = _train_counts(scope)
     before: Counts = {}
     for index in range(round_index(scope)):
@@ -90,4 +94,4 @@ def _train_migration(scope: Scope) -> dict[str, Any] | None:
 
 def _train_counts(scope: Scope) -> Counts:
     table = read_judged(scope.folder / "samples.parquet", scope.folder / "verdicts.parquet", texts=False)
-    return counts(table.filter(table["origin"] != Origin.HINTED.value))
+    return counts(table.filter(~pl.col("origin").is_in([str(o) for o in GUIDED])))

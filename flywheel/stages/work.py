@@ -20,11 +20,12 @@ from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import check_mix, training_set
 from flywheel.models import model_digest
+from flywheel.online import sample_online
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
 from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
 from flywheel.stages.keys import generations_to_average, held_out_keys, round_index, rounds_to_learn, verifiers
-from flywheel.stages.learn import general_rows, pairs_of, read_lessons
+from flywheel.stages.learn import general_rows, pairs_of, read_lessons, take_trained
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.standing import standing
 from flywheel.sweep import balance_table
@@ -44,16 +45,21 @@ def check_stage(scope: Scope, key: str) -> dict[str, Any]:
 
 
 def sweep_stage(scope: Scope, key: str) -> dict[str, Any]:
-    """Which temperature balances right and varied answers best, tried on a few problems."""
+    """Which temperature and threshold balance right and varied answers best, tried on a few problems."""
     run, index = scope.run, round_index(scope)
     section, kept = run.recipe.sampling.sweep, run.recipe.filter
     problems = scope.pool if section.split == "train" else run.split(Split(section.split))
     plan = plan_sweep(run.recipe, index, run.policy_generation(index).index, problems)
     samples, verdicts = _collect_and_judge(scope, plan, "sweep")
     kinds = run.path_kinds(problems)
-    table = balance_table(samples, verdicts, wanted=section.wanted or kept.cap, min_score=kept.min_score, kinds=kinds)
+    thresholds = section.min_scores or [kept.min_score]
+    table = balance_table(samples, verdicts, wanted=section.wanted or kept.cap, min_scores=thresholds, kinds=kinds)
     store.write_json(scope.folder / "sweep.json", table)
-    balance = {f"{row['temperature']:g}": row["balance"] for row in table}
+    several = len(thresholds) > 1
+    balance = {
+        f"{row['temperature']:g}" + (f", score {row['min_score']:g}" if several else ""): row["balance"]
+        for row in table
+    }
     return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "balance": balance}
 
 
@@ -99,6 +105,9 @@ def _read_plan(scope: Scope) -> Plan:
 def sample_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The plan's samples; their verification runs alongside."""
     plan = _read_plan(scope)
+    if scope.run.recipe.train.objective == "grpo":
+        samples, learnt = sample_online(scope, plan, key=key)
+        return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "learnt": learnt}
     # VERIFY's key cannot be known before this stage's own is; both follow from the same ingredients.
     verdict_key = store.stage_key({"samples": key, "verifiers": verifiers(scope)})
     samples = collect(scope, plan, files=("samples", "verdicts"), key=key, verdict_key=verdict_key)
@@ -118,7 +127,9 @@ def verify_stage(scope: Scope, key: str) -> dict[str, Any]:
     verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
     verdicts = judge(scope, samples, file="verdicts", key=verdict_key)
     outcomes = Counter(str(v.outcome) for v in verdicts.values())
-    return {"samples": len(samples), **{str(o): outcomes[o] for o in Outcome}}
+    second = [verdicts[s.id].outcome == Outcome.CORRECT for s in samples if s.origin == Origin.CORRECTED]
+    counts = {"samples": len(samples), **{str(o): outcomes[o] for o in Outcome}}
+    return counts | ({"second_attempts": len(second), "put_right": sum(second)} if second else {})
 
 
 def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
@@ -142,12 +153,13 @@ def filter_stage(scope: Scope, key: str) -> dict[str, Any]:
         samples,
         verdicts,
         run.problem_by_id,
-        run.recipe.filter,
+        _read_plan(scope).filtering(run.recipe.filter),
         system=run.recipe.model.system,
         seed=run.recipe.seed,
         kinds=kinds,
         held_out=held_out,
         score=score,
+        correction=run.recipe.correction.template,
     )
     store.write_rows(scope.folder / "examples.parquet", Example, examples)
     store.write_rows(scope.folder / "dropped.parquet", Dropped, dropped)
@@ -172,6 +184,8 @@ def _contamination(
 def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The candidate's weights from the training set."""
     run, index = scope.run, round_index(scope)
+    if scope.recipe.train.objective == "grpo":
+        return take_trained(scope)
     by_round = {i: store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in rounds_to_learn(scope)}
     problems = scope.train_problems
     section, given = scope.recipe.train, dict[str, Any]()

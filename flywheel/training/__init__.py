@@ -18,14 +18,14 @@ from flywheel.fingerprint import digest
 from flywheel.policy.toy import train_toy
 from flywheel.recipe import AverageOptions, ModelSection, TrainingStage, TrainSection
 from flywheel.training.average import average
-from flywheel.types import Example, Lesson, Origin, Pair
+from flywheel.types import Example, Lesson, Origin, Pair, Problem
 
 _POLL_SECONDS = 0.2
 _MODULES: dict[type, str] = {Example: "sft", Pair: "dpo", Lesson: "privileged"}
 _NAMES = {"sft": "example", "dpo": "pair", "privileged": "lesson"}
 
-Rows = Sequence[Example] | Sequence[Pair] | Sequence[Lesson]
-"""What one stage of a training learns from."""
+Rows = Sequence[Example] | Sequence[Pair] | Sequence[Lesson] | Sequence[Problem]
+"""What one stage of a training learns from; an online one (`flywheel.online`) asks problems by itself."""
 
 
 def train(
@@ -144,7 +144,7 @@ def _train_stage(
             return dict(known["metrics"])
     finished.unlink(missing_ok=True)
     module = "flywheel.training." + _MODULES[type(rows[0]) if rows else Example]
-    metrics = _run_trainer(same, section, module, log=log, pid_dir=pid_dir, on_progress=on_progress)
+    metrics = run_trainer(same, section, module, log=log, pid_dir=pid_dir, on_progress=on_progress)
     training = json.loads(same.read_text(encoding="utf-8"))["training"]
     part = work / "finished.part"
     part.write_text(json.dumps({"training": training, "metrics": metrics}), encoding="utf-8")
@@ -152,11 +152,11 @@ def _train_stage(
     return metrics
 
 
-def _as_example(row: Example | Pair | Lesson) -> Example:
+def _as_example(row: Example | Pair | Lesson | Problem) -> Example:
     """What the toy learns from a row: the example itself, or the preferred completion of a pair."""
     if isinstance(row, Example):
         return row
-    if isinstance(row, Lesson):
+    if isinstance(row, (Lesson, Problem)):
         raise ValueError("the toy has no distribution to learn from; the recipe refuses it")
     return Example(row.chosen_id, row.problem_id, row.round, row.messages, row.chosen, Origin.POLICY)
 
@@ -221,7 +221,8 @@ def launch_command(
 def environment(log: Path) -> dict[str, str]:
     """What is set for the trainer's process beside the caller's own environment.
 
-    Trackers (`train.report_to`) write beside the log, since the working folder is deleted with the finished stage.
+    Trackers (`train.report_to`) write beside the log, since the working folder is deleted with the finished stage, and
+    W&B keeps its own logs and staged files there too instead of in the home folder.
     """
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -231,6 +232,8 @@ def environment(log: Path) -> dict[str, str]:
             "TENSORBOARD_LOGGING_DIR", str(log.parent / "tensorboard" / log.stem)
         ),
         "WANDB_DIR": os.environ.get("WANDB_DIR", str(log.parent)),
+        "WANDB_CACHE_DIR": os.environ.get("WANDB_CACHE_DIR", str(log.parent / "wandb" / "cache")),
+        "WANDB_DATA_DIR": os.environ.get("WANDB_DATA_DIR", str(log.parent / "wandb" / "data")),
     }
 
 
@@ -240,9 +243,13 @@ def has_gpu() -> bool:
     return not hidden and (Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists())
 
 
-def _run_trainer(
+def run_trainer(
     job: Path, section: TrainSection, module: str, *, log: Path, pid_dir: Path, on_progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
+    """Run a trainer's module on a job file in a guarded child and return its metrics.
+
+    `on_progress(step, steps)` is called while it runs. Raises TrainingError with the last lines of `log` if it fails.
+    """
     cpu = not has_gpu()
     command = launch_command(job, processes=section.processes, fsdp=section.fsdp, cpu=cpu, module=module)
     child = guard.spawn(command, name="train", log=log, pid_dir=pid_dir, env=environment(log))

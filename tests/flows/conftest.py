@@ -18,19 +18,22 @@ TINY = ("problems.count=40", "problems.dev=8", "problems.test=8", "evaluate.resa
 
 
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[str]:
-    """The API URL of a server that lasts as long as the test session."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API URL of a server that lasts as long as the test session, and no longer than it, however that ends.
+
+    Prefect's own test harness leaves its server behind where pytest, or xdist's process, is killed.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flywheel.flows.local import drain, local_server
 
     with (
-        prefect_test_harness(server_startup_timeout=120),
+        local_server(tmp_path_factory.mktemp("prefect")) as url,
         # A flow waits a second at its end for its heartbeat thread.
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
-        url = get_current_settings().api.url
-        assert url is not None
         yield url
+        drain()
 
 
 @pytest.fixture

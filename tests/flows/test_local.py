@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flywheel import guard_process
 from flywheel.errors import StageError, UserError
 from flywheel.flows import local
 from flywheel.progress import Silent
@@ -16,6 +19,20 @@ def test_the_champion_comes_back(prefect_api, toy, tmp_path):
     champion = local.run_local(toy, tmp_path / "run", None, Silent())
     assert champion == Run.load(tmp_path / "run").champion()
     assert not (tmp_path / ".prefect").exists(), "the configured server is used"
+
+
+def test_the_servers_process_has_a_guard_that_ends_it(prefect_api):
+    port = prefect_api.rpartition(":")[2].partition("/")[0]
+    (server,) = [p for p in guard_process.all_processes() if p.parent != os.getpid() and said(p.pid, "uvicorn", port)]
+    assert said(server.parent, "guard_process")
+
+
+def said(pid: int, *words: str) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return False
+    return all(any(word in part for part in command) for word in words)
 
 
 def test_our_errors_come_back_as_they_are(prefect_api, toy, tmp_path):

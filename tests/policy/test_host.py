@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -125,6 +126,35 @@ def test_the_same_requests_get_the_same_completions(hosted: HostedPolicy) -> Non
 
 
 @pytest.mark.slow
+def test_the_log_probability_is_that_of_what_was_drawn_from(hosted: HostedPolicy) -> None:
+    near, far, greedy = (
+        next(hosted.generate([ask(1, k=3, **settings)]))
+        for settings in ({}, {"temperature": 0.2}, {"temperature": 0.0})
+    )
+    # 260 tokens of about the same probability at temperature 1; at 0.2 what is drawn is likelier.
+    assert all(c.logprob is not None and -7.0 < c.logprob < -4.0 for c in near)
+    assert all(n.logprob < f.logprob < 0.0 for n, f in zip(near, far, strict=True))
+    assert {c.logprob for c in greedy} == {None}, "the likeliest token is not drawn"
+    one = next(hosted.generate([ask(1, k=2, top_k=1)]))
+    assert [c.logprob for c in one] == pytest.approx([0.0, 0.0], abs=1e-6), "one token is all there is to draw from"
+
+
+@pytest.mark.slow
+def test_the_likeliest_choice_is_the_completion(hosted: HostedPolicy) -> None:
+    first = ask(1, k=1, choices=("A", "B", "AB"))
+    ((completion,),) = hosted.generate([first])
+    assert completion.choice_logprobs is not None and len(completion.choice_logprobs) == 3
+    assert sum(map(math.exp, completion.choice_logprobs)) == pytest.approx(1.0, abs=1e-6)
+    best = max(range(3), key=completion.choice_logprobs.__getitem__)
+    assert completion.text == first.choices[best] and completion.finish_reason == "stop"
+    groups = {g[0].request_id: g[0] for g in hosted.generate([first, ask(2, k=1), ask(3, k=1, choices=("x", "y"))])}
+    assert groups["1:0"].choice_logprobs == pytest.approx(completion.choice_logprobs, abs=1e-4)
+    assert groups["2:0"].choice_logprobs is None and groups["3:0"].text in ("x", "y")
+    ((refused,),) = hosted.generate([ask(4, k=1, content="y" * 500, choices=("A", "B"))])
+    assert refused.finish_reason == "error"
+
+
+@pytest.mark.slow
 def test_the_weights_are_proven(hosted: HostedPolicy, tiny_model: Path) -> None:
     assert hosted.digest == model_digest(tiny_model)
 
@@ -223,6 +253,7 @@ def test_vllm_stop_greedy_and_room(engine: HostedPolicy) -> None:
         ask(1, k=2, content="Say: red, green", temperature=0.0, stop=(",",)),
         ask(2, k=2, content="many words " * 500),
         ask(3, k=2, content="Count from 1 to 100.", max_tokens=5),
+        ask(4, k=1, content="What is the capital of France?", choices=("Paris", "Parsley", "London")),
     ]
     groups = {g[0].request_id: g for g in engine.generate(requests)}
     assert "," not in groups["1:0"][0].text
@@ -230,3 +261,7 @@ def test_vllm_stop_greedy_and_room(engine: HostedPolicy) -> None:
     assert groups["1:0"][0].logprob is None, "the likeliest token is not drawn"
     assert {c.finish_reason for c in groups["2:0"]} == {"error"}
     assert {(c.finish_reason, c.tokens) for c in groups["3:0"]} == {("length", 5)}
+    (chosen,) = groups["4:0"]
+    assert chosen.text == "Paris" and chosen.choice_logprobs is not None and chosen.logprob is None
+    assert sum(map(math.exp, chosen.choice_logprobs)) == pytest.approx(1.0, abs=1e-5)
+    assert chosen.choice_logprobs[0] > max(chosen.choice_logprobs[1:])

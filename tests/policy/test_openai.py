@@ -133,9 +133,53 @@ def test_what_is_sent(endpoint: Endpoint) -> None:
         "top_k": 5,
         "max_tokens": 50,
         "stop": ["\n\n"],
+        "logprobs": True,
     }
     list(policy(endpoint, request_seeds=False).generate([ask(1, k=1)]))
     assert "seed" not in endpoint.bodies[-1]
+
+
+def told(*logprobs: float | None) -> Answer:
+    content = [{"token": "x", "logprob": value} for value in logprobs]
+    choice = {"message": {"content": "x"}, "finish_reason": "stop", "logprobs": {"content": content}}
+    return 200, {"choices": [choice], "usage": {"completion_tokens": len(logprobs)}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "mean"),
+    [
+        (told(-1.0, -2.0), -1.5),
+        (told(-1.0, None), None),
+        (told(-1.0, float("-inf")), None),
+        (told(), None),
+        (echo({"messages": [{"content": "q"}]}), None),
+    ],
+)
+def test_the_mean_log_probability_where_it_is_told(endpoint: Endpoint, answer: Answer, mean: float | None) -> None:
+    endpoint.react = lambda body, number: answer
+    ((completion,),) = policy(endpoint).generate([ask(1, k=1)])
+    assert completion.logprob == mean
+
+
+def test_an_endpoint_without_log_probabilities_is_asked_without(endpoint: Endpoint) -> None:
+    endpoint.react = lambda body, number: (400, "logprobs are not supported") if "logprobs" in body else None
+    groups = list(policy(endpoint, in_flight=1).generate([ask(n, k=1) for n in range(3)]))
+    assert len(groups) == 3 and ["logprobs" in body for body in endpoint.bodies] == [True, False, False, False]
+    list(policy(endpoint, logprobs=False).generate([ask(1, k=1)]))
+    list(policy(endpoint).generate([ask(1, k=1, temperature=0.0)]))
+    assert not any("logprobs" in body for body in endpoint.bodies[-2:])
+
+
+def test_a_choice_is_asked_for_by_a_schema(endpoint: Endpoint) -> None:
+    choice = {"message": {"content": '{"answer": "TIE"}'}, "finish_reason": "stop"}
+    endpoint.react = lambda body, number: (200, {"choices": [choice], "usage": {"completion_tokens": 6}})
+    request = ask(1, k=1, choices=("A", "B", "TIE"))
+    ((completion,),) = policy(endpoint).generate([request])
+    assert (completion.text, completion.choice_logprobs) == ("TIE", None)
+    assert endpoint.bodies[0]["response_format"]["type"] == "json_schema"
+    endpoint.react = lambda body, number: (400, "response_format is not supported")
+    ((completion,),) = policy(endpoint).generate([request])
+    assert completion.finish_reason == "error"
 
 
 def test_a_bound_on_requests_in_flight(endpoint: Endpoint) -> None:

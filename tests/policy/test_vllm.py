@@ -37,6 +37,13 @@ def test_a_gpu_is_left_to_vllm() -> None:
     assert not {"block_size", "max_num_seqs", "distributed_executor_backend", "kv_cache_memory_bytes"} & set(found)
 
 
+def test_where_tokens_are_not_drawn_by_us_vllm_tells_what_they_were_drawn_from() -> None:
+    assert "logprobs_mode" not in arguments(cpu=True)
+    for found in (arguments(cpu=False), arguments(cpu=True, tensor_parallel=2)):
+        assert found["logprobs_mode"] == "processed_logprobs"
+    assert arguments(cpu=False, extra={"logprobs_mode": "raw_logprobs"})["logprobs_mode"] == "raw_logprobs"
+
+
 def test_options_win() -> None:
     found = arguments(cpu=True, max_sequences=8, eager=False, max_model_len=99, extra={"block_size": 64, "swap": 1})
     assert (found["max_num_seqs"], found["enforce_eager"], found["max_model_len"]) == (8, False, 99)

@@ -97,6 +97,17 @@ def test_one_process_needs_no_launcher_and_several_go_through_accelerate():
     assert "--cpu" in training.launch_command(job, processes=2, fsdp=False, cpu=True)
 
 
+def test_trackers_write_beside_the_log_unless_told_otherwise(tmp_path, monkeypatch):
+    folders = ("TENSORBOARD_LOGGING_DIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")
+    for name in folders:
+        monkeypatch.delenv(name, raising=False)
+    logs = tmp_path / "logs"
+    found = training.environment(logs / "train-000.log")
+    assert all(Path(found[name]).is_relative_to(logs) for name in folders)
+    monkeypatch.setenv("WANDB_CACHE_DIR", "/elsewhere")
+    assert training.environment(logs / "train-000.log")["WANDB_CACHE_DIR"] == "/elsewhere"
+
+
 @pytest.mark.slow
 def test_training_learns_and_the_model_folder_is_complete(tiny_model, tmp_path):
     seen = []

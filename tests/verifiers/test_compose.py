@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flywheel import PluginError, Problem, Sample
+from flywheel import DEADLINE_SECONDS, PluginError, Problem, Sample, lack_of
 from flywheel.identity import verifier_identity
 from flywheel.plugins import make_verifier, traits
 from flywheel.recipe import VerifySection
@@ -56,6 +56,11 @@ class Exclusive(Says):
 
 class Waiting(Says):
     deadline_outcome = "error"
+
+class Lacking(Says):
+    deadline_seconds = 40.0
+    def lacks(self):
+        return "no such program"
 
 class Prepared(Says):
     def prepare(self):
@@ -189,6 +194,17 @@ def test_traits_follow_the_parts(file: Path) -> None:
     assert of(plain, part(file, "a", "Waiting")).deadline_outcome == "error"
     nested = {"verifier": "any_of", "options": {"parts": [plain, {"verifier": "majority"}]}}
     assert of(plain, nested).group
+
+
+def test_what_a_part_lacks_the_whole_lacks_and_its_time_is_theirs_together(file: Path) -> None:
+    whole = make_verifier(
+        "any_of", {"parts": [part(file, "a"), part(file, "b", "Lacking"), part(file, "c", "Lacking")]}
+    )
+    assert lack_of(whole) == f"{file}:Lacking: no such program; {file}:Lacking: no such program"
+    assert lack_of(make_verifier("all_of", {"parts": [part(file, "a")]})) is None
+    assert traits(whole).deadline_seconds == DEADLINE_SECONDS + 2 * 40.0
+    voting = {"verifier": "majority", "options": {"min_votes": 5}}
+    assert traits(make_verifier("all_of", {"parts": [part(file, "a"), voting]})).min_votes == 5
 
 
 def test_a_batch_goes_to_each_part_as_far_as_it_is_open(file: Path) -> None:

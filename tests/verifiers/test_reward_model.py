@@ -126,6 +126,8 @@ def test_truncation_keeps_the_end_and_says_so(model: str) -> None:
     short = RewardModel(model=model, max_length=40)
     judged = short.verify_batch([PROBLEM] * 2, ["y" * 200 + "42", "42"])
     assert judged[0].detail.endswith("· cut to its last 40 of 220 tokens"), judged[0]
+    (judged_whole,) = RewardModel(model=model).verify_batch([PROBLEM], ["x" * 1000])
+    assert "· cut to its last 512 of " in judged_whole.detail, "it has no more positions, whatever max_length says"
     assert "cut" not in judged[1].detail
     assert judged[0].score == pytest.approx(short.verify(PROBLEM, "y" * 300 + "42").score, abs=1e-5)
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from flywheel import FlywheelError, Judgement, Outcome, PluginError, Problem
+from flywheel import DEADLINE_SECONDS, FlywheelError, Judgement, Outcome, PluginError, Problem
 from flywheel.verifiers.adapters.base import as_number, error
 
 LITERALS = {"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"}
@@ -96,8 +96,8 @@ class ReasoningGym:
     """A regular expression whose group 1 is the answer (its last match); without it the last `<answer>` tag's text,
     else the whole completion, after any `</think>`."""
     sandbox_seconds: float = 20.0
-    """Wall time for a scorer in the sandbox, which starts an interpreter and imports reasoning-gym each time. Set
-    `verify.deadline_seconds` above it."""
+    """Wall time for a scorer in the sandbox, which starts an interpreter and imports reasoning-gym each time. Keep
+    `verify.deadline_seconds`, where it is set, above it."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
@@ -113,6 +113,12 @@ class ReasoningGym:
     def isolation(self) -> str:
         """The sandbox's level where the task needs one; else, and where problems name their tasks, `worker`."""
         return str(_sandbox_level(self.task)) if self.task in LITERALS | EXPRESSIONS else "worker"
+
+    @property
+    def deadline_seconds(self) -> float:
+        """Room for the sandbox where a task can need it."""
+        executed = not self.task or self.task in LITERALS | EXPRESSIONS
+        return self.sandbox_seconds + 10.0 if executed else DEADLINE_SECONDS
 
     def identity(self) -> dict[str, Any]:
         """The installed version of reasoning-gym, whose scorers these are."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from flywheel import Outcome, PluginError, Problem, Sample, check_verifier
 from flywheel.identity import verifier_identity
 from flywheel.judgements import to_judgement
+from flywheel.judging import judge_one
 from flywheel.plugins import make_verifier
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
@@ -68,6 +69,25 @@ def process_results(doc, results):
 
 def process_single(doc, results):
     return {"my_metric": int(results[0] == doc["answer"])}
+
+def same_text(predictions, references, ignore_case=False):
+    pairs = [(p.lower(), r.lower()) if ignore_case else (p, r) for p, r in zip(predictions, references)]
+    return {"exact_match": sum(p == r for p, r in pairs) / len(pairs)}
+
+class Cut:
+    def __init__(self, before):
+        self.before = before
+    def apply(self, resps, docs):
+        assert len(resps) == len(docs) == 1
+        return [[text.rpartition(self.before)[2].strip() for text in texts] for texts in resps]
+
+class First:
+    def apply(self, resps, docs):
+        return map(lambda texts: texts[0], resps)
+
+class Nothing:
+    def apply(self, resps, docs):
+        return [[] for _ in resps]
 
 NOT_CALLABLE = 3
 """
@@ -227,6 +247,28 @@ def test_lm_eval_takes_one_metric(rewards: str) -> None:
     assert judge("lm_eval", {**options, "metric": "length", "highest": 12.0, "threshold": 12.0}, "42") == CORRECT
     assert judge("lm_eval", {**options, "metric": "nothing"}, "42") == ERROR
     assert judge("lm_eval", {"function": f"{rewards}:process_single"}, "42") == CORRECT
+
+
+def test_lm_eval_takes_a_metric_that_compares(rewards: str) -> None:
+    options = {"function": f"{rewards}:same_text", "arguments": {"ignore_case": True}, "reference": "meta.word"}
+    problem = Problem("p", "Say it.", "", meta={"word": "Yes"})
+    verifier = make_verifier("lm_eval", options)
+    assert [judge_one(verifier, problem, text).outcome for text in ("yes", "no")] == [CORRECT, WRONG]
+
+
+def test_lm_eval_puts_filters_before_the_metric(rewards: str) -> None:
+    filters = [{"function": f"{rewards}:Cut", "before": "####"}, {"function": f"{rewards}:First"}]
+    options = {"function": f"{rewards}:process_results", "columns": {"target": "answer"}, "filters": filters}
+    assert judge("lm_eval", options, "6 times 7\n#### 42") == CORRECT
+    assert judge("lm_eval", options, "42\n#### 41") == WRONG
+    verifier = make_verifier("lm_eval", options)
+    assert judge_one(verifier, Problem("p", "", "42"), "so #### 42").answer == "42"
+    assert len(verifier_identity("lm_eval", options)["identity"]["filters"]) == 2
+    broken = {**options, "filters": [{"function": f"{rewards}:Nothing"}]}
+    assert judge("lm_eval", broken, "42") == ERROR
+    for filters, says in (([{}], "has no function"), ([{"function": f"{rewards}:Cutt"}], "has no 'Cutt'")):
+        with pytest.raises(PluginError, match=says):
+            make_verifier("lm_eval", {**options, "filters": filters})
 
 
 # -- names, identity, workers -----------------------------------------------------------------------
