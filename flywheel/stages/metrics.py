@@ -9,8 +9,8 @@ import polars as pl
 
 from flywheel import store
 from flywheel.evaluate import measure, measure_round
-from flywheel.measures.by_field import accuracy_by
 from flywheel.guided import GUIDED
+from flywheel.measures.by_field import accuracy_by
 from flywheel.measures.migration import migration
 from flywheel.measures.passk import Counts, counts_in
 from flywheel.measures.table import counts, read_judged
