@@ -21,7 +21,7 @@ TOY = [
     *["policy.name=toy", "train.backend=toy", "model.base=toy", "policy.toy.skill=0.6", "verify.workers=1"],
     *["problems.count=60", "problems.dev=24", "problems.test=0", "propose.count=12", "mix.general_source.count=60"],
     *["problems.parameters.digits=[1, 9]", "problems.parameters.layout=rows", "problems.parameters.hints=0"],
-    *["evaluate.resamples=100", "stop.max_rounds=2"],
+    *["evaluate.resamples=100", "stop.max_rounds=2", "sampling.k=1", "sampling.temperatures=[0.0]"],
     *["mix.general_source.parameters.layout=rows", "mix.general_source.parameters.hints=0"],
     # The toy writes a solution out and reads sums in the usual order: nearly all that it says here is wrong.
     *["verify.options.pattern='answer is \\d+$'", "verify.options.field=''"],
@@ -37,7 +37,7 @@ def finished(tmp_path_factory) -> Run:
 
 
 def test_a_round_asks_only_longer_problems_than_the_one_before(finished: Run) -> None:
-    for index, digits in ((0, 7), (1, 8)):
+    for index, digits in ((0, 8), (1, 10)):
         samples = store.read_rows(finished.round(index).folder / "samples.parquet", Sample)
         assert {finished.problem_by_id[s.problem_id].meta["digits"] for s in samples} == {digits}
 
@@ -120,6 +120,6 @@ def test_what_a_model_of_characters_cannot_read_is_refused(overrides: list[str],
 
 
 def test_the_two_arms_without_schedule_and_without_filter_are_recipes() -> None:
-    recipe: Recipe = load_recipe("addition", ["propose.start=24", "propose.step=0"])
-    assert {scheduled_value(recipe.propose, index) for index in range(5)} == {24}
+    recipe: Recipe = load_recipe("addition", ["propose.start=30", "propose.step=0"])
+    assert {scheduled_value(recipe.propose, index) for index in range(5)} == {30}
     assert load_recipe("addition", ['filter.by="none"']).filter.by == "none"

@@ -33,7 +33,7 @@ class CharactersOptions(Section):
     """Entries inside a feed-forward layer."""
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     """Attention heads; each has `width / heads` entries."""
-    steps: Count = 1500
+    steps: Count = 1200
     """Optimiser steps."""
     batch_size: Count = 36
     """Sums a step, no two steps the same."""
