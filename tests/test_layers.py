@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. A module may import modules of earlier lines, and of its own line.
 LAYERS: list[list[str]] = [
     ["types", "errors", "fingerprint", "figures", "progress", "guard_process", "guard", "prefect_env", "provenance"],
-    ["recipe", "scaffold"],
+    ["sums", "recipe", "scaffold"],
     ["prompts"],
     ["near_copies", "problem_sources", "prompt_files", "problems", "store", "plugins", "identity", "judgements"],
     ["demands"],

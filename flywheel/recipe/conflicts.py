@@ -18,6 +18,7 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _correction(recipe)
     yield from _online(recipe)
     yield from _propose(recipe)
+    yield from _characters(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -242,3 +243,33 @@ def _written(recipe: Recipe) -> Iterator[str]:
             "train.objective = 'privileged' with propose.kind = 'model': what the policy writes has no solution that a "
             "teacher could be told; set train.objective = 'sft'"
         )
+
+
+def _characters(recipe: Recipe) -> Iterator[str]:
+    """Where the model of characters would be asked in a writing that it has not learnt."""
+    problems, made = recipe.problems, recipe.model.characters
+    if recipe.model.base != "characters":
+        return
+    if recipe.model.dtype != "float32":
+        yield (
+            f"model.base = 'characters' with model.dtype = {recipe.model.dtype!r}: 16 bits round away what so small a "
+            "model learns; set model.dtype = 'float32'"
+        )
+    if recipe.model.system:
+        yield f"model.base = 'characters' with model.system = {recipe.model.system!r}: it knows sums and no words"
+    if problems.source != "generator" or problems.name != "sums":
+        yield (
+            f"model.base = 'characters' with problems.source = {problems.source!r}, {problems.name!r}: it can read "
+            "sums and nothing else; set problems.source = 'generator' and problems.name = 'sums'"
+        )
+        return
+    sources = {"problems": problems, "mix.general_source": recipe.mix.general_source}
+    for place, source in sources.items():
+        for name in ("layout", "hints"):
+            known, usual = getattr(made, name), type(made).model_fields[name].default
+            asked = usual if source is None else source.parameters.get(name, usual)
+            if source is not None and asked != known:
+                yield (
+                    f"{place}.parameters.{name} = {asked!r} and model.characters.{name} = {known!r}: the base would "
+                    "meet a writing that it has not learnt; make them the same"
+                )

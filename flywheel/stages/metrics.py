@@ -11,6 +11,7 @@ from flywheel import store
 from flywheel.agreement import agreement, as_observed, proposed_measures
 from flywheel.evaluate import measure, measure_round
 from flywheel.guided import GUIDED
+from flywheel.measures.by_field import accuracy_by
 from flywheel.measures.migration import migration
 from flywheel.measures.passk import Counts, counts_in
 from flywheel.measures.table import counts, read_judged
@@ -34,6 +35,9 @@ def held_out_metrics(scope: Scope, samples: Sequence[Sample], verdicts: Mapping[
         compared = {who: others[who][name] for who in ("base", "champion") if who in others}
         kinds = run.path_kinds({s.problem_id: run.problem_by_id[s.problem_id] for s in rows}.values())
         measured[name] = measure(rows, verdicts, recipe.evaluate, seed=recipe.seed, kinds=kinds, **compared)
+        measured[name]["by"] = accuracy_by(
+            counts_in(measured[name]), run.problem_by_id, recipe.evaluate, seed=recipe.seed
+        )
     metrics: dict[str, Any] = {
         "dev": measured["dev"],
         "ood": {name: m for name, m in measured.items() if name != "dev"},
