@@ -122,6 +122,7 @@ def run(job: Job) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     write_model(trainer, job)
     rollouts = read_rollouts(ledger)
+    rewards = [r.reward for r in rollouts if r.reward is not None]
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
     return {
         "steps": trainer.state.global_step,
@@ -129,6 +130,7 @@ def run(job: Job) -> dict[str, Any]:
         "tokens": int(trainer.state.num_input_tokens_seen),
         "completion_tokens": sum(r.tokens for r in rollouts),
         "without_signal": sum(entry["frac_reward_zero_std"] for entry in log) / len(log),
+        "reward_mean": sum(rewards) / len(rewards) if rewards else None,
         **ends([entry["reward"] for entry in log], "reward"),
         **ends([entry["entropy"] for entry in log], "entropy"),
     }

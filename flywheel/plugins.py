@@ -72,8 +72,9 @@ class Verifier(Protocol):
     verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
     as not correct.
 
-    `label_free`, `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by
-    `flywheel check` alone (docs/verifiers.md).
+    `label_free = True` says that it needs no reference answer; only such a verifier can judge problems that the policy
+    wrote. `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by `flywheel check` alone
+    (docs/verifiers.md).
 
     `path_kind` says what the reasoning path of a right answer is: "equations" (else its words; the default),
     "code" (a Python program up to names, comments and layout), or "text" (its words).
@@ -154,6 +155,11 @@ def traits(verifier: Verifier) -> Traits:
         min_votes=votes,
         deadline_seconds=float(deadline),
     )
+
+
+def label_free(verifier: Verifier) -> bool:
+    """Whether an instance says that it judges without a reference answer."""
+    return bool(getattr(verifier, "label_free", False))
 
 
 def lack_of(verifier: Verifier) -> str | None:
@@ -309,8 +315,8 @@ def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kin
     defaults = (dataclasses.MISSING, dataclasses.MISSING)
     needed = [f.name for f in dataclasses.fields(cls) if f.init and (f.default, f.default_factory) == defaults]
     if missing := [option for option in needed if option not in options]:
-        place = f"verify.options, or --option {missing[0]}=…" if kind == "verifier" else "its options"
-        raise PluginError(f"{kind} {name!r} needs the option {missing[0]!r} ({place})")
+        where = f"verify.options, or --option {missing[0]}=…" if kind == "verifier" else "problems.parameters"
+        raise PluginError(f"{kind} {name!r} needs the option {missing[0]!r} ({where})")
     return {option: _checked_value(cls, name, option, value, kind) for option, value in options.items()}
 
 

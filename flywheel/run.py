@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import models, plugins, provenance, samplers, store
-from flywheel.demands import check_levers, check_votes
+from flywheel.demands import check_label_free, check_levers, check_observer, check_votes
 from flywheel.errors import RunError
 from flywheel.fingerprint import file_digest
 from flywheel.identity import verifier_identity
@@ -135,6 +135,8 @@ class Run(Warm, AbstractContextManager["Run"]):
         train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
         check_levers(self.recipe, train, self._traits_for)
         check_votes(self.recipe, problems, self._traits_for)
+        check_label_free(self.recipe)
+        check_observer(self.recipe)
         check_mix(self.recipe.mix, train)
 
     def _check_extra_models(self) -> None:

@@ -82,6 +82,9 @@ class Judge:
     """`compare`: with how many other samples of its problem each one is compared."""
     max_inconsistent: float = 0.5
     """`compare`: a sample with a larger share of comparisons that turn with the order is ERROR."""
+    unsure: Literal["error", "no_answer"] = "error"
+    """`compare`: what a sample is about which the judge contradicts itself. `no_answer` takes that for a vote without a
+    winner: nobody knows, and nothing failed, so it does not stop a round. A judge that gives no verdict is ERROR."""
     alternatives: list[str] = field(default_factory=lambda: list(BROAD_ALTERNATIVES))
     """Answers that every right one must be better than; none of them may pass."""
     show_reference: bool = True
@@ -284,18 +287,22 @@ class Judge:
     def _compared(self, against: Sequence[Points], among: Sequence[Points]) -> Judgement:
         for points, text in zip(against, self.alternatives, strict=True):
             if points.why:
-                return _error(f"against {text[:60]!r}: {points.why}")
+                return self._undecided(f"against {text[:60]!r}: {points.why}", torn=points.torn)
             if points.value < 1.0:
                 return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
         clear = [points.value for points in among if not points.why]
         if len(among) - len(clear) > self.max_inconsistent * len(among):
-            return _error(
-                f"{len(among) - len(clear)} of {len(among)} comparisons: {next(s.why for s in among if s.why)}"
-            )
+            unclear = [points for points in among if points.why]
+            why = f"{len(unclear)} of {len(among)} comparisons: {unclear[0].why}"
+            return self._undecided(why, torn=all(points.torn for points in unclear))
         score = sum(clear) / len(clear) if clear else 1.0
         right = score >= self.threshold - 1e-9
         detail = f"{sum(clear):g} of {len(clear)} points against other samples"
         return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
+
+    def _undecided(self, why: str, *, torn: bool) -> Judgement:
+        """No verdict: because the judge contradicts itself, or because it gave none."""
+        return Judgement(Outcome.NO_ANSWER, 0.0, None, why) if torn and self.unsure == "no_answer" else _error(why)
 
     # -- what both have in common --------------------------------------------------------------------
 

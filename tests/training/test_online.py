@@ -13,13 +13,13 @@ import pytest
 from flywheel import online, store
 from flywheel.errors import RecipeError, TrainingError
 from flywheel.fingerprint import folder_digest
-from flywheel.loop import spin
 from flywheel.online import Rollout, read_rollouts, rollout_samples
 from flywheel.plan import Plan
 from flywheel.policy.render import load_tokenizer, prompt_ids
 from flywheel.prompts import conversation
 from flywheel.recipe import Recipe, load_recipe
 from flywheel.run import Run
+from flywheel.stages import FILTER, PLAN, SAMPLE, TRAIN, VERIFY, run_stage
 from flywheel.types import Sample, Verdict
 
 SMALL = [
@@ -49,38 +49,32 @@ def recipe(tiny_model: Path, tmp_path: Path) -> Recipe:
     return plain.model_copy(update={"verify": plain.verify.model_copy(update={"options": {}})})
 
 
-class Killed(Exception):
-    """The trainer was killed."""
-
-
 @pytest.mark.slow
-def test_the_trainers_completions_are_the_ledger_and_a_killed_round_comes_to_the_same(
-    tiny_model, tmp_path, monkeypatch
-):
+def test_the_trainers_completions_are_the_ledger_and_a_kill_changes_nothing(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr("flywheel.training._POLL_SECONDS", 0.01)
     asked = recipe(tiny_model, tmp_path)
     with Run.open(asked, tmp_path / "whole") as run:
-        spin(run)
         scope = run.round(0)
+        for stage in (PLAN, SAMPLE, VERIFY, FILTER, TRAIN):
+            run_stage(stage, scope)
         entries = scope.manifest.entries()
         samples = store.read_rows(scope.folder / "samples.parquet", Sample)
-        verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
+        verdicts = store.read_rows(scope.folder / "verdicts.parquet", Verdict)
         plan = store.read_json(scope.folder / "plan.json")
-        parts = list(scope.folder.glob("*.parts"))
+        assert not list(scope.folder.glob("*.parts"))
+    sampled, learnt = entries["sample"].info, entries["train"].info
     # Each problem of the plan as often as the plan says, and no completion beside those in the ledger.
     assert [s.id for s in samples] == [f"r000/{p}/{i:03d}" for p in plan["problems"] for i in range(4)]
-    assert len(samples) == 12 * 4 == entries["sample"].info["samples"] == entries["train"].info["rows"]
-    assert sum(s.tokens for s in samples) == entries["sample"].info["tokens"] > 0
-    assert all(s.tokens <= 6 and (s.finish_reason == "length") >= (s.tokens == 0) for s in samples)
-    # The rewards that were learnt from are the verdicts of the ledger.
-    learnt = entries["train"].info
-    right = [v.score for v in verdicts.values() if v.outcome != "error"]
-    assert {v.outcome for v in verdicts.values()} >= {"correct", "wrong"}
-    assert learnt["tokens"] > learnt["completion_tokens"] == entries["sample"].info["tokens"]
-    assert learnt["steps"] == 6 and 0.0 < sum(right) / len(right) < 1.0
+    assert len(samples) == 12 * 4 == sampled["samples"] == learnt["rows"]
+    assert sum(s.tokens for s in samples) == sampled["tokens"] == learnt["completion_tokens"] < learnt["tokens"]
+    assert {s.origin for s in samples} == {"policy"} and all(1 <= s.tokens <= 6 for s in samples)
+    # What was learnt from is what the ledger says: the mean of its scores is the mean of the rewards.
+    scores = [v.score for v in verdicts if v.outcome != "error"]
+    assert {"correct", "wrong"} <= {v.outcome for v in verdicts}
+    assert learnt["steps"] == 6 and min(learnt["reward_first"], learnt["reward_last"]) >= 0.0
+    assert learnt["reward_mean"] == pytest.approx(sum(scores) / len(scores))
     assert folder_digest(scope.folder / "model") == folder_digest(scope.folder / "trained") == learnt["digest"]
-    assert folder_digest(scope.folder / "model") != folder_digest(tiny_model)
-    assert not parts
+    assert learnt["digest"] != folder_digest(tiny_model)
 
     def kill(label: str, step: int, total: int, unit: str) -> None:
         marks = (tmp_path / "broken/rounds/000/samples.parts/checkpoints").glob("checkpoint-2/complete.json")
@@ -89,14 +83,18 @@ def test_the_trainers_completions_are_the_ledger_and_a_killed_round_comes_to_the
             os.kill(entry["guard"]["pid"], signal.SIGKILL)
 
     with Run.open(asked, tmp_path / "broken") as run:
+        run_stage(PLAN, run.round(0))
         monkeypatch.setattr(run.reporter, "progress", kill, raising=False)
         with pytest.raises(TrainingError, match="exit code"):
-            spin(run)
+            run_stage(SAMPLE, run.round(0))
     with Run.open(asked, tmp_path / "broken") as run:
-        spin(run)
+        seen: list[int] = []
+        monkeypatch.setattr(run.reporter, "progress", lambda label, step, *_: seen.append(step), raising=False)
+        run_stage(SAMPLE, run.round(0))
         folder = run.round(0).folder
+    assert seen[0] > 2
     assert store.read_rows(folder / "samples.parquet", Sample) == samples
-    assert folder_digest(folder / "model") == learnt["digest"]
+    assert folder_digest(folder / "trained") == learnt["digest"]
 
 
 @pytest.mark.slow
