@@ -36,8 +36,7 @@ def of_pair(there: Said, back: Said) -> Points:
     if there.written or back.written:
         if _rounded(first) == _rounded(second):
             return Points(_rounded(first))
-        why = f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other"
-        return Points(why=why, torn=True)
+        return _torn(there, back)
     turned = {"A": "B", "B": "A", "TIE": "TIE"}
     joint = {word: math.sqrt(weight * back.weights[turned[word]]) for word, weight in there.weights.items()}
     total = sum(joint.values())
