@@ -110,8 +110,11 @@ def stage_task(stage: Stage, scope: Scope) -> Task[[], dict[str, Any]]:
 
 
 def needs_gpu(stage: Stage, scope: Scope) -> bool:
-    """Whether a stage may load weights; the gate does where it tries mixtures before it rejects."""
-    return stage.name in GPU_STAGES or (stage.name == "gate" and scope.run.recipe.gate.repair != "none")
+    """Whether a stage may load weights: the gate does where it tries mixtures before it rejects, propose where the
+    policy writes."""
+    recipe = scope.run.recipe
+    loads = {"gate": recipe.gate.repair != "none", "propose": recipe.propose.kind == "model"}
+    return stage.name in GPU_STAGES or loads.get(stage.name, False)
 
 
 def task_name(stage: str, scope: Scope) -> str:

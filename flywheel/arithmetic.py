@@ -11,19 +11,27 @@ import math
 import operator
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 from flywheel.diversity import equations
 
 _TOKEN = re.compile(r"\d+(?:\.\d*)?|\.\d+|[-+*/^()%]")
 _RANK = {"+": 1, "-": 1, "*": 2, "/": 2, "~": 3, "^": 4}
-_OPERATIONS: dict[str, Callable[[float, float], float]] = {
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": operator.truediv,
     "^": math.pow,
 }
+
+_SIGNS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"})
+_TIMES = re.compile(r"(?<=[\d)])\s*x\s*(?=[\d(])", re.IGNORECASE)
+_OPERAND = r"(?:\([ ]*)*-?\d+(?:\.\d+)?(?:[ ]*\))*"
+_EXPRESSION = re.compile(rf"(?<![\w.]){_OPERAND}(?:[ ]*[-+*/][ ]*{_OPERAND})+(?!\.?\w|[ ]*[-+*/^%][ ]*[\w(])")
+_LONGEST, _LONGEST_PROBLEM = 100, 4000
 
 
 def wrong_equation(text: str, tolerance: float) -> str | None:
@@ -55,11 +63,32 @@ def _readings(side: str) -> list[float]:
 
 
 def value_of(expression: str) -> float | None:
-    """The value of an expression of numbers, `+ - * / ^`, brackets and postfix `%`; None where it has none.
+    """The value of an expression of numbers, `+ - * / ^`, brackets and postfix `%`; None where it has none."""
+    value: float | None = _worked_out(expression, float)
+    return value if value is not None and math.isfinite(value) else None
 
-    Operator precedence with two stacks (Dijkstra 1961, Mathematisch Centrum report MR 34/61).
-    """
-    values: list[float] = []
+
+def stated_expression(text: str) -> str | None:
+    """The one expression of `+ - * /` and brackets that a problem's text asks for, without spaces; None where it has
+    none, several, or one that cannot be worked out. `×`, `÷`, `−` and an `x` between numbers are read as signs."""
+    plain = _TIMES.sub("*", text.translate(_SIGNS))
+    matches = list(_EXPRESSION.finditer(plain[:_LONGEST_PROBLEM]))
+    found = {"".join(match.group().split()) for match in matches}
+    if len(found) != 1 or any(plain[: match.start()].rstrip()[-1:] in tuple("+-*/^%=") for match in matches):
+        return None
+    (expression,) = found
+    return expression if len(expression) <= _LONGEST and exact_value(expression) is not None else None
+
+
+def exact_value(expression: str) -> Fraction | None:
+    """The value of what `stated_expression` found, without rounding; None where there is none (division by zero)."""
+    value: Fraction | None = _worked_out(expression, Fraction)
+    return value
+
+
+def _worked_out(expression: str, number: Callable[[str], Any]) -> Any:
+    """Operator precedence with two stacks (Dijkstra 1961, Mathematisch Centrum report MR 34/61)."""
+    values: list[Any] = []
     pending: list[str] = []
     operand_next = True
     try:
@@ -67,7 +96,7 @@ def value_of(expression: str) -> float | None:
             if token[-1].isdigit() or token[-1] == ".":
                 if not operand_next:
                     return None
-                values.append(float(token))
+                values.append(number(token))
                 operand_next = False
             elif token == "(":
                 if not operand_next:
@@ -95,7 +124,7 @@ def value_of(expression: str) -> float | None:
             _apply(pending.pop(), values)
     except (ArithmeticError, ValueError, IndexError):
         return None
-    return values[0] if len(values) == 1 and math.isfinite(values[0]) else None
+    return values[0] if len(values) == 1 else None
 
 
 def _goes_first(waiting: str, token: str) -> bool:
@@ -103,7 +132,7 @@ def _goes_first(waiting: str, token: str) -> bool:
     return _RANK[waiting] > _RANK[token] or (_RANK[waiting] == _RANK[token] and token != "^")
 
 
-def _apply(operation: str, values: list[float]) -> None:
+def _apply(operation: str, values: list[Any]) -> None:
     if operation == "~":
         values[-1] = -values[-1]
         return

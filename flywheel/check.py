@@ -72,7 +72,7 @@ def check_verifier(
     be made, ProblemError where there is no problem, StageError where workers cannot be started.
     """
     settings = (section or VerifySection()).model_copy(update={"verifier": verifier, "options": dict(options or {})})
-    made = plugins.make_verifier(verifier, settings.options)
+    made = plugins.make_able_verifier(verifier, settings.options)
     facts = Facts.of(made)
     chosen = choose_problems(verifier, made, facts, problems)
     with Bench(settings, facts.traits, progress) as bench:
@@ -187,7 +187,7 @@ def _unshaken(hostile: Tried, right: Tried, facts: Facts, raised: Sequence[str])
     by_outcome: dict[str, list[str]] = {}
     for (_, text), verdict in hostile.judged():
         # Of a verifier that waits for a model a missed deadline is ERROR: slow is what it is called all the same.
-        outcome = Outcome.TIMEOUT if _late(verdict) else verdict.outcome
+        outcome = Outcome.TIMEOUT if _out_of_time(verdict) else verdict.outcome
         by_outcome.setdefault(outcome, []).append(f"{names[text]}: {_says(verdict)}")
     if not by_outcome:
         yield from (Finding(f"{TRIED}: never {w}", "undecided", hostile.shortfall()) for w in ("an error", "CORRECT"))
@@ -206,8 +206,9 @@ def _unshaken(hostile: Tried, right: Tried, facts: Facts, raised: Sequence[str])
         yield Finding(f"{TRIED}: never CORRECT", "violated" if passed else "held", told)
 
 
-def _late(verdict: Verdict) -> bool:
-    return verdict.outcome == Outcome.ERROR and DEADLINE_FIELD in verdict.detail
+def _out_of_time(verdict: Verdict) -> bool:
+    """Whether it was the clock that ended it: a busy machine can do that."""
+    return verdict.outcome in (Outcome.ERROR, Outcome.TIMEOUT) and DEADLINE_FIELD in verdict.detail
 
 
 def _unsure(errors: Sequence[str], right: Tried, hostile: Tried, raised: Sequence[str]) -> Finding:
@@ -230,10 +231,10 @@ def _repeatable(before: Sequence[Tried], after: Sequence[Tried], facts: Facts) -
         (job, a, b)
         for first, second in zip(before, after, strict=True)
         for (job, a), b in zip(first.judged(), second.verdicts, strict=True)
-        # Where ERROR says "unsure, or too slow this time", it is no verdict that could be compared.
+        # Where ERROR says "unsure", or the clock ran out this time, it is no verdict that could be compared.
         if b is not None
         and not (facts.unsure_is_error and Outcome.ERROR in (a.outcome, b.outcome))
-        and not (_late(a) or _late(b))
+        and not (_out_of_time(a) or _out_of_time(b))
     ]
     for (problem, text), a, b in pairs:
         if (a.outcome, a.answer) != (b.outcome, b.answer) or abs(a.score - b.score) > SAME_SCORE:

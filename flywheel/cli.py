@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from flywheel import __version__, store
 from flywheel.control_commands import add_control_commands
@@ -47,10 +48,15 @@ def _fail(error: FlywheelError, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A mistake on the command line is one line as well."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"flywheel: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flywheel", description="Improve a language model on problems whose answers can be checked."
-    )
+    parser = _Parser(prog="flywheel", description="Improve a language model on problems whose answers can be checked.")
     parser.add_argument("--version", action="version", version=f"flywheel {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flywheel.errors import RecipeError
-from flywheel.plugins import Traits
+from flywheel.plugins import Traits, label_free, make_verifier, traits
 from flywheel.prompt_files import read_examples, read_paraphrases
 from flywheel.prompts import Shot
 from flywheel.recipe import Recipe
@@ -86,6 +86,27 @@ def check_votes(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[P
                 f"verifier {name!r} takes {votes} completions of a problem for a vote (min_votes), and {field} = "
                 f"{count} gives it {count}; raise {field} or take a verifier that judges single completions"
             )
+
+
+def check_label_free(recipe: Recipe) -> None:
+    """Raise RecipeError where problems that the policy writes would be judged by reference answers, which they lack."""
+    name = recipe.verify.verifier
+    if recipe.propose.kind == "model" and not label_free(make_verifier(name, recipe.verify.options)):
+        raise RecipeError(
+            f"propose.kind = 'model' with verify.verifier = {name!r}: what the policy writes has no "
+            "reference answer, and this verifier is not known to do without (label_free); take 'majority' or 'judge'"
+        )
+
+
+def check_observer(recipe: Recipe) -> None:
+    """Raise RecipeError where `verify.observer` does not judge completions one by one beside an engine."""
+    verify = recipe.verify
+    if verify.observer is None:
+        return
+    how = traits(make_verifier(verify.observer, verify.options_of(verify.observer)))
+    if how.group or how.exclusive:
+        needs = "all completions of a problem at once" if how.group else "the engine's memory"
+        raise RecipeError(f"verify.observer = {verify.observer!r} needs {needs}; name one such as 'math'")
 
 
 def examples_of(recipe: Recipe, problems: Sequence[Problem]) -> list[Shot]:

@@ -126,7 +126,7 @@ def _round(
     swept = (
         min(sweep.problems, problems.dev if sweep.split == "dev" else pool) * sweep.samples * len(sweep.temperatures)
     )
-    tokens = _tokens(recipe, given, completions + hinted + Amount(swept, swept))
+    tokens = _tokens(recipe, given, completions + hinted + Amount(swept, swept)) + _written(recipe, given)
     cap = recipe.filter.cap
     found = Amount(min(completions.most + hinted.most, cap * asked), round(asked * min(cap, each * given.right)))
     kept.append(found)
@@ -158,6 +158,15 @@ def _pool(recipe: Recipe, index: int, problems: Problems) -> int:
     if propose.kind is None:
         return problems.train
     return propose.count if propose.ask == "new" else problems.train + propose.count * (index + 1)
+
+
+def _written(recipe: Recipe, given: Assumptions) -> Amount:
+    """Tokens of the problems that the policy writes for a round."""
+    propose = recipe.propose
+    if propose.kind != "model":
+        return ZERO
+    written = propose.writer.completions or 2 * propose.count
+    return Amount(written, written).times(propose.writer.max_tokens, propose.writer.max_tokens * given.length)
 
 
 def _completions(recipe: Recipe, asked: int, given: Assumptions) -> tuple[Amount, float]:

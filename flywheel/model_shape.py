@@ -10,7 +10,8 @@ from typing import Any
 
 from flywheel import models
 from flywheel.errors import ModelError
-from flywheel.recipe import LoraOptions, ModelSection
+from flywheel.recipe import CharactersOptions, LoraOptions, ModelSection
+from flywheel.sums import CHARACTERS
 
 BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 """Bytes of a number."""
@@ -77,6 +78,8 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
 def known_shape(model: ModelSection) -> Shape:
     """The shape of a recipe's base from what is on this disk. Raises ModelError, saying what is not known, where there
     is no config.json of it here."""
+    if model.base == models.CHARACTERS:
+        return _of_characters(model.characters)
     path = config_file(model)
     if path is None and model.base == models.EMBEDDED:
         raise ModelError(f"{model.base!r} has not been converted on this disk yet; the first `flywheel run` does that")
@@ -89,6 +92,20 @@ def known_shape(model: ModelSection) -> Shape:
         return shape_of(json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
         raise ModelError(f"{path} is not JSON") from None
+
+
+def _of_characters(made: CharactersOptions) -> Shape:
+    """The shape that `flywheel.training.characters` makes."""
+    return Shape(
+        layers=len(made.layers),
+        hidden=made.width,
+        inner=made.inner,
+        heads=made.heads,
+        kv_heads=made.heads,
+        head=made.width // made.heads,
+        vocabulary=len(CHARACTERS) + 3,  # padding, end, unknown
+        tied=False,
+    )
 
 
 def config_file(model: ModelSection) -> Path | None:

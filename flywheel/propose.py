@@ -7,24 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flywheel.arithmetic import stated_expression
 from flywheel.errors import RecipeError
 from flywheel.fingerprint import derive_seed
 from flywheel.measures.contamination import HeldOut
+from flywheel.measures.rouge import Alike
 from flywheel.near_copies import near_copies_of, words
 from flywheel.problems import generated_problems
 from flywheel.recipe import ProblemSource, ProposeSection, Recipe
 from flywheel.types import Outcome, Problem, Split, Verdict
+from flywheel.writing import EMPTY, TOO_LONG
 
 SPARE = 50
 """Problems that a generator is asked for beyond twice as many as are wanted: some are known already."""
 SHOWN = 20
 """Refusals that `propose.json` shows."""
 
-HELD_OUT = "held_out"
-KNOWN = "known"
+HELD_OUT, KNOWN, SIMILAR = "held_out", "known", "similar"
 REASONS = {
+    EMPTY: "no words",
+    TOO_LONG: "cut off, or of more words than propose.writer.longest",
     HELD_OUT: "a near-copy of a dev, test or out-of-distribution problem, or carries the text of one",
     KNOWN: "asked before, or proposed twice",
+    SIMILAR: "too alike to one that was asked or proposed (propose.writer.similar)",
 }
 """Why a problem on offer is refused."""
 
@@ -126,34 +131,77 @@ def select(
     """The first `propose.count` problems on offer that are new and give nothing away.
 
     `frozen` are the problems that the run began with, `asked` all train problems so far. Held-out problems are
-    protected as they are at the split (near-copies) and in the filter (carried text). Ids name the round, and
-    `verify.verifier` judges them all.
+    protected as they are at the split (near-copies) and in the filter (carried text). What a policy wrote is compared
+    more closely: the same sum in other words is no new problem, nor is one whose words are too alike. Ids name the
+    round, and `verify.verifier` judges them all.
     """
-    section = recipe.problems
-    held_out = HeldOut(frozen, share=recipe.filter.contamination_share, template_share=section.template_share)
-    copies = near_copies_of(
-        [asked_text(p) for p in offered],
-        [asked_text(p) for p in frozen if p.split != Split.TRAIN or p.ood],
-        share=section.near_copy,
-        n=section.near_copy_ngram,
-        template_share=section.template_share,
-    )
-    known = {_same(p) for p in asked}
+    held_out = _HeldOut(offered, frozen, recipe)
+    known = _Known(offered, asked, recipe)
     kept: list[Problem] = []
     refused: list[tuple[str, Problem]] = []
-    for problem, copied in zip(offered, copies, strict=True):
+    for place, problem in enumerate(offered):
         if len(kept) == recipe.propose.count:
             break
-        if copied or held_out.carried(problem, ""):
-            refused.append((HELD_OUT, problem))
-        elif _same(problem) in known:
-            refused.append((KNOWN, problem))
-        else:
-            known.add(_same(problem))
-            meta = {**problem.meta, "proposed": round_index}
-            named = f"proposed-{round_index:03d}-{len(kept):05d}"
-            kept.append(replace(problem, id=named, verifier="", split=Split.TRAIN.value, meta=meta))
+        if reason := HELD_OUT if held_out.has(place, problem) else known.reason(problem):
+            refused.append((reason, problem))
+            continue
+        known.add(problem)
+        meta = {**problem.meta, "proposed": round_index}
+        named = f"proposed-{round_index:03d}-{len(kept):05d}"
+        kept.append(replace(problem, id=named, verifier="", split=Split.TRAIN.value, meta=meta))
     return Selection(kept, refused)
+
+
+class _HeldOut:
+    """What is held out, and which problems on offer come too near to it."""
+
+    def __init__(self, offered: Sequence[Problem], frozen: Sequence[Problem], recipe: Recipe) -> None:
+        section, written = recipe.problems, recipe.propose.kind == "model"
+        kept_back = [p for p in frozen if p.split != Split.TRAIN or p.ood]
+        self._carried = HeldOut(
+            frozen, share=recipe.filter.contamination_share, template_share=section.template_share
+        ).carried
+        self._sums = {s for p in kept_back if written and (s := stated_expression(p.prompt))}
+        self._copies = near_copies_of(
+            [asked_text(p) for p in offered],
+            [asked_text(p) for p in kept_back],
+            share=section.near_copy,
+            n=section.near_copy_ngram,
+            template_share=section.template_share,
+        )
+
+    def has(self, place: int, problem: Problem) -> bool:
+        """Whether the problem at a place of what is on offer is one that is held out, or carries its text."""
+        carried = self._copies[place] or self._carried(problem, "") is not None
+        return carried or bool(self._sums and stated_expression(problem.prompt) in self._sums)
+
+
+class _Known:
+    """What was asked before, and what of this round's offer is taken already."""
+
+    def __init__(self, offered: Sequence[Problem], asked: Sequence[Problem], recipe: Recipe) -> None:
+        self._words: set[tuple[str, ...]] = set()
+        self._sums: set[str] | None = None
+        self._alike: Alike | None = None
+        if recipe.propose.kind == "model":
+            self._sums = set()
+            texts = [asked_text(p) for p in (*asked, *offered)]
+            self._alike = Alike(texts, share=recipe.propose.writer.similar)
+        for problem in asked:
+            self.add(problem)
+
+    def reason(self, problem: Problem) -> str | None:
+        """`KNOWN`, `SIMILAR`, or None for a new problem."""
+        if _words(problem) in self._words or (self._sums and stated_expression(problem.prompt) in self._sums):
+            return KNOWN
+        return SIMILAR if self._alike and self._alike.has_one_like(asked_text(problem)) else None
+
+    def add(self, problem: Problem) -> None:
+        """Know this one from now on."""
+        self._words.add(_words(problem))
+        if self._alike is not None and self._sums is not None:
+            self._alike.add(asked_text(problem))
+            self._sums |= {s for s in [stated_expression(problem.prompt)] if s}
 
 
 def asked_text(problem: Problem) -> str:
@@ -163,7 +211,7 @@ def asked_text(problem: Problem) -> str:
     return "\n".join(m["content"] for m in problem.messages)
 
 
-def _same(problem: Problem) -> tuple[str, ...]:
+def _words(problem: Problem) -> tuple[str, ...]:
     """What two problems have in common that ask the same, but for case and punctuation."""
     text = asked_text(problem)
     return tuple(words(text)) or (text,)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import models, plugins, provenance, samplers, store
-from flywheel.demands import check_levers, check_votes
-from flywheel.errors import PluginError, RunError
+from flywheel.demands import check_label_free, check_levers, check_observer, check_votes
+from flywheel.errors import RunError
 from flywheel.fingerprint import file_digest
 from flywheel.identity import verifier_identity
 from flywheel.mix import check_mix
@@ -135,6 +135,8 @@ class Run(Warm, AbstractContextManager["Run"]):
         train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
         check_levers(self.recipe, train, self._traits_for)
         check_votes(self.recipe, problems, self._traits_for)
+        check_label_free(self.recipe)
+        check_observer(self.recipe)
         check_mix(self.recipe.mix, train)
 
     def _check_extra_models(self) -> None:
@@ -148,8 +150,7 @@ class Run(Warm, AbstractContextManager["Run"]):
         names = {p.verifier or self.recipe.verify.verifier for p in problems}
         names |= {self.recipe.verify.verifier} if self.recipe.propose.kind else set()
         for name in sorted(names):
-            if lack := plugins.lack_of(plugins.make_verifier(name, self._verifier_options(name))):
-                raise PluginError(f"verifier {name!r} cannot judge here: {lack}")
+            plugins.make_able_verifier(name, self._verifier_options(name))
         return {name: self.verifier_identity(name) for name in sorted(names)}
 
     def verifier_identity(self, name: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def verify_file(
     that cannot be judged, with its line number, UserError for places that cannot be read or written, PluginError for
     the verifier.
     """
-    group = plugins.traits(plugins.make_verifier(section.verifier, section.options)).group
+    group = plugins.traits(plugins.make_able_verifier(section.verifier, section.options)).group
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(opened(source))
         if out != PIPE:

@@ -123,6 +123,9 @@ class SleepsAtJunk(Sound):
         if len(completion) > 100: __import__("time").sleep(600)
         return super().verify(problem, completion)
 
+class SlowModel(SleepsAtJunk):
+    deadline_outcome = "error"
+
 class Unsure:
     label_free = unsure_is_error = True
     def verify(self, problem, completion):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.arithmetic import value_of, wrong_equation
+from flywheel.arithmetic import exact_value, stated_expression, value_of, wrong_equation
 
 TOLERANCE = 1e-3  # RFT's
 
@@ -72,3 +75,44 @@ def test_hostile_arithmetic_is_read_without_harm(text):
 def test_deep_brackets_and_long_sums_cost_no_stack():
     assert value_of("(" * 50_000 + "1" + ")" * 50_000) == 1
     assert value_of("1+" * 50_000 + "1") == 50_001
+
+
+@pytest.mark.parametrize(
+    ("text", "expression", "value"),
+    [
+        ("State the answer to: 12 + 34 =", "12+34", Fraction(46)),
+        ("What is 8 x 1?", "8*1", Fraction(8)),
+        ("What is (3+4) × 5 − 2 ÷ 3?", "(3+4)*5-2/3", Fraction(103, 3)),
+        ("0.1 + 0.2", "0.1+0.2", Fraction(3, 10)),
+        ("7 + 7, I mean 7+7", "7+7", Fraction(14)),
+        ("99999999999999999999 + 1", "99999999999999999999+1", Fraction(10**20)),
+    ],
+)
+def test_a_problem_states_one_sum(text, expression, value):
+    assert stated_expression(text) == expression
+    assert exact_value(expression) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "91 =",
+        "1 / 0",
+        "2 + 3 or 4 + 5?",
+        "a + 2 + 3",
+        "1 + 2 + 3a",
+        "x2 + 3",
+        "((1 + 2)",
+        "3 ^ 4 + 1",
+    ],
+)
+def test_what_states_none_several_or_another_is_not_read(text):
+    assert stated_expression(text) is None
+
+
+@given(st.text(alphabet="0123456789+-*/(). x=^", max_size=400))
+def test_reading_a_sum_never_fails_and_agrees_with_python(text):
+    expression = stated_expression(text)
+    if expression is not None and "(" not in expression and not re.search(r"\b0\d|\.", expression):
+        assert exact_value(expression) == eval(re.sub(r"(\d+)", r"Fraction(\1)", expression), {"Fraction": Fraction})

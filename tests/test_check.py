@@ -138,6 +138,14 @@ def test_what_there_was_time_for_is_still_found(broken: str) -> None:
     assert "of 14 inputs were judged in the time given" in hostile.detail
 
 
+@pytest.mark.parametrize("name", ["SleepsAtJunk", "SlowModel"])
+def test_what_the_clock_ended_is_said_and_is_no_fault(broken: str, name: str) -> None:
+    report = check_verifier(f"{broken}:{name}", section=VerifySection(deadline_seconds=1.0, workers=4))
+    assert report.violations == report.undecided == []
+    (hostile,) = [f for f in report.findings if f.invariant.endswith("never an error")]
+    assert "but out of time at junk" in hostile.detail
+
+
 # -- verifiers that ask a model -----------------------------------------------------------------------
 
 UNSURE = "at most 5% of ordinary answers are ERROR (verify.max_error_share)"

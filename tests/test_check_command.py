@@ -67,7 +67,7 @@ def test_the_command_takes_a_file_of_problems(tmp_path: Path, capsys: pytest.Cap
         (["nowhere.py:Name"], "there is no file"),
         (["exact", "--problems", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
         (["exact", "--option", "patern=x"], "did you mean 'pattern'?"),
-        (["trl"], "does not take the options"),
+        (["trl"], "needs the option 'function'"),
         (["exact", "--seconds", "0"], "--seconds 0: it is above 0"),
     ],
 )

@@ -126,6 +126,22 @@ def test_mistakes_in_a_problem_file(capsys, content, words):
     assert words in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the following arguments are required: COMMAND; see flywheel --help"),
+        (["rnu"], "invalid choice: 'rnu'"),
+        (["verify", "math", "x.jsonl"], "the following arguments are required: --out; see flywheel verify --help"),
+        (["run", "toy", "--rounds", "none"], "--rounds"),
+    ],
+)
+def test_mistakes_on_the_command_line(capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and words in said and said.startswith("flywheel: ") and said.count("\n") == 1
+
+
 def test_mistakes_with_runs(capsys):
     assert "no recipe 'dmo'" in one_line(capsys, "run", "dmo", "--no-prefect")
     assert "is not a run" in one_line(capsys, "status", "nowhere")

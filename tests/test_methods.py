@@ -21,7 +21,7 @@ from flywheel.waves import Ledger, legs, next_wave
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ["rft", "rest_em", "star", "raft", "bstar", "dart", "dart_difficulty", "self_consistency", "self_correction"]
-OTHERS = ["teacher_labels", "grpo", "self_edit"]
+OTHERS = ["teacher_labels", "grpo", "self_edit", "self_play", "self_judge"]
 PROBLEMS = {p: Problem(p, f"What is {p}?", "5") for p in ("p", "q", "r")}
 TOY = [
     *["policy.name=toy", "train.backend=toy", "model.base=toy", "policy.toy.skill=0.4", "verify.workers=1"],

@@ -186,3 +186,29 @@ def test_resolving_imports_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.slow
+def test_the_model_of_characters_is_made_once_from_its_options(tmp_path: Path) -> None:
+    small = {
+        "digits": 2,
+        "hints": 4,
+        "packed": 1,
+        "layers": ["nope"],
+        "width": 8,
+        "inner": 8,
+        "heads": 2,
+        "steps": 3,
+        "batch_size": 4,
+    }
+    section = ModelSection.model_validate({"base": "characters", "dtype": "float32", "characters": small})
+    folder = resolve_base(section, cache=tmp_path)
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {
+        file.name for file in folder.iterdir()
+    }
+    before = model_digest(folder)
+    assert resolve_base(section, cache=tmp_path) == folder
+    assert model_digest(folder) == before
+    other = section.model_copy(update={"characters": section.characters.model_copy(update={"seed": 1})})
+    assert resolve_base(other, cache=tmp_path) != folder
+    assert not list((tmp_path / "models").glob(".*.work"))

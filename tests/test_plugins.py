@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from flywheel.plugins import (
     known_verifiers,
     load_class,
     load_verifier,
+    make_able_verifier,
     make_verifier,
 )
 
@@ -85,6 +87,26 @@ def test_a_name_that_leads_nowhere_says_why(name: str, says: list[str]) -> None:
         load_verifier(name)
     assert all(part in str(caught.value) for part in says), caught.value
     assert "\n" not in str(caught.value)
+
+
+@dataclasses.dataclass
+class Needs:
+    function: str
+    least: float = 0.0
+
+    def verify(self, problem: Problem, completion: str) -> bool:
+        return True
+
+    def lacks(self) -> str | None:
+        return None if self.least else "no program\nof that name"
+
+
+def test_an_option_without_a_default_and_what_is_lacking_are_told_by_name() -> None:
+    with pytest.raises(PluginError, match=r"needs the option 'function' \(verify.options, or --option function=…\)"):
+        make_verifier(f"{__name__}:Needs", {"least": 1.0})
+    assert make_able_verifier(f"{__name__}:Needs", {"function": "f", "least": 1.0})
+    with pytest.raises(PluginError, match="cannot judge here: no program of that name$"):
+        make_able_verifier(f"{__name__}:Needs", {"function": "f"})
 
 
 def test_a_file_that_fails_to_import_says_so_and_leaves_no_half_module(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from flywheel import Judgement, Outcome, Problem, model_identity, open_policy
+from flywheel import FlywheelError, Judgement, Outcome, Problem, model_folder, model_identity, open_policy
 from flywheel.verifiers import judge_points, judge_prompt
+from flywheel.verifiers.judge_doubt import Doubt, doubted, is_weighed
 from flywheel.verifiers.judge_model import Ask, JudgingModel, Said
 from flywheel.verifiers.judge_points import Points
 
@@ -81,6 +82,9 @@ class Judge:
     """`compare`: with how many other samples of its problem each one is compared."""
     max_inconsistent: float = 0.5
     """`compare`: a sample with a larger share of comparisons that turn with the order is ERROR."""
+    unsure: Literal["error", "no_answer"] = "error"
+    """`compare`: what a sample is about which the judge contradicts itself. `no_answer` takes that for a vote without a
+    winner: nobody knows, and nothing failed, so it does not stop a round. A judge that gives no verdict is ERROR."""
     alternatives: list[str] = field(default_factory=lambda: list(BROAD_ALTERNATIVES))
     """Answers that every right one must be better than; none of them may pass."""
     show_reference: bool = True
@@ -116,7 +120,7 @@ class Judge:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is at least 1")
         self._rubric = self._read_rubric()
         self._model: JudgingModel | None = None
-        self._believed: dict[str, str] = {}
+        self._doubts: dict[str, Doubt | None] = {}
         self.batch_size = self.concurrency
         self.exclusive, self.uses_network = not self.endpoint, bool(self.endpoint)
         if self.mode == "compare":
@@ -129,6 +133,14 @@ class Judge:
             return Path(self.rubric_file).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"rubric_file = {str(self.rubric_file)!r} cannot be read: {error}") from None
+
+    def lacks(self) -> str | None:
+        """Why the model for an engine of its own is not to be had, where it is not."""
+        try:
+            _ = self.endpoint or model_folder(self.model)
+        except FlywheelError as error:
+            return str(error)
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The rubric's digest, and the endpoint with its model or the digest of the model's files."""
@@ -168,13 +180,15 @@ class Judge:
         texts = [_final(c) for c in completions]
         judgements = [self._unshown(text) for text in texts]
         open_ = [i for i, judgement in enumerate(judgements) if judgement is None]
-        for i, rated in zip(open_, self._ratings([(problems[i], texts[i]) for i in open_]), strict=True):
-            judgements[i] = self._rated(rated)
+        rated = dict(zip(open_, self._ratings([(problems[i], texts[i]) for i in open_]), strict=True))
+        for i in open_:
+            judgements[i] = self._rated(rated[i])
         passing = {problems[i].digest(): problems[i] for i in open_ if _is_correct(judgements[i])}
         self._try_alternatives(list(passing.values()))
-        for i in open_:
-            if _is_correct(judgements[i]) and (why := self._believed.get(problems[i].digest(), UNTRIED)):
-                judgements[i] = _error(why)
+        for i, judgement in enumerate(judgements):
+            if judgement is not None and judgement.outcome == Outcome.CORRECT:
+                doubt = self._doubts.get(problems[i].digest(), Doubt(UNTRIED))
+                judgements[i] = doubted(judgement, rated[i], doubt) if doubt else judgement
         return [j for j in judgements if j is not None]
 
     def _ratings(self, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[Said, Said]]:
@@ -211,16 +225,19 @@ class Judge:
 
     def _try_alternatives(self, problems: Sequence[Problem]) -> None:
         """Find out, once a problem, whether the judge would let a broad alternative pass."""
-        new = [p for p in problems if p.digest() not in self._believed]
+        new = [p for p in problems if p.digest() not in self._doubts]
         asked = [(problem, text) for problem in new for text in self.alternatives]
         rated = iter(self._ratings(asked))
         for problem in new:
             tried = [(text, next(rated)) for text in self.alternatives]
             if any(said.late for _, pair in tried for said in pair):
                 continue  # not known yet; the next completion that passes here asks again
-            passing = [(text, told) for text, pair in tried if _is_correct(told := self._rated(pair))]
-            why = "; ".join(f"the judge lets {text[:60]!r} pass here ({told.detail})" for text, told in passing[-1:])
-            self._believed[problem.digest()] = why
+            doubts = [
+                Doubt(f"the judge lets {text[:60]!r} pass here ({told.detail})", text, told.score, is_weighed(pair))
+                for text, pair in tried
+                if _is_correct(told := self._rated(pair))
+            ]
+            self._doubts[problem.digest()] = max(doubts, key=lambda doubt: doubt.score, default=None)
 
     # -- compare ------------------------------------------------------------------------------------
 
@@ -270,18 +287,22 @@ class Judge:
     def _compared(self, against: Sequence[Points], among: Sequence[Points]) -> Judgement:
         for points, text in zip(against, self.alternatives, strict=True):
             if points.why:
-                return _error(f"against {text[:60]!r}: {points.why}")
+                return self._undecided(f"against {text[:60]!r}: {points.why}", torn=points.torn)
             if points.value < 1.0:
                 return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
         clear = [points.value for points in among if not points.why]
         if len(among) - len(clear) > self.max_inconsistent * len(among):
-            return _error(
-                f"{len(among) - len(clear)} of {len(among)} comparisons: {next(s.why for s in among if s.why)}"
-            )
+            unclear = [points for points in among if points.why]
+            why = f"{len(unclear)} of {len(among)} comparisons: {unclear[0].why}"
+            return self._undecided(why, torn=all(points.torn for points in unclear))
         score = sum(clear) / len(clear) if clear else 1.0
         right = score >= self.threshold - 1e-9
         detail = f"{sum(clear):g} of {len(clear)} points against other samples"
         return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
+
+    def _undecided(self, why: str, *, torn: bool) -> Judgement:
+        """No verdict: because the judge contradicts itself, or because it gave none."""
+        return Judgement(Outcome.NO_ANSWER, 0.0, None, why) if torn and self.unsure == "no_answer" else _error(why)
 
     # -- what both have in common --------------------------------------------------------------------
 

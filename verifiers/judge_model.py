@@ -18,6 +18,9 @@ SPARE_SHARE = 0.1
 SPARE_SECONDS = 1.0
 """The most that is kept; aborting is quick."""
 
+KEPT = 100_000
+"""Questions whose likelihoods are remembered, so that the same completion gets the same verdict."""
+
 Reader = Callable[[str], object]
 """What reads an answer: returns the verdict or raises Unreadable."""
 Ask = tuple[Question, Reader]
@@ -51,6 +54,7 @@ class JudgingModel:
         self._policy = policy
         self._system_turn, self._temperature, self._max_tokens = system_turn, temperature, max_tokens
         self._insist = insist
+        self._known: dict[str, Said] = {}
 
     def close(self) -> None:
         """End the engine."""
@@ -62,9 +66,9 @@ class JudgingModel:
         First the judge may reason and write its verdict; where it writes none it is asked for the verdict alone. What
         is not answered in the time that the verifier's call has left (`flywheel.seconds_left`) is `LATE`.
         """
-        said: dict[int, Said] = {}
+        said = {i: self._known[question.key] for i, (question, _) in enumerate(asks) if question.key in self._known}
         texts: dict[int, str] = {}
-        requests = [self._request(i, question, question.messages) for i, (question, _) in enumerate(asks)]
+        requests = [self._request(i, q, q.messages) for i, (q, _) in enumerate(asks) if i not in said]
         for i, completion in self._asked(requests):
             said[i] = _read(asks[i][1], completion.text, completion.finish_reason)
             if said[i].why and completion.finish_reason != "error":
@@ -77,7 +81,15 @@ class JudgingModel:
             before = {i: said.pop(i) for i in texts}
             for i, completion in self._asked(again):
                 said[i] = _weighed(asks[i][0].verdicts, completion, before[i])
+                self._keep(asks[i][0].key, said[i])
         return [said.get(i, LATE) for i in range(len(asks))]
+
+    def _keep(self, key: str, said: Said) -> None:
+        """Let likelihoods stand: in short floats they shift a little with what else is in an engine's batch."""
+        if said.weights and not said.written:
+            while len(self._known) >= KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = said
 
     def _asked(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         """What was answered in time, by the place of its question."""

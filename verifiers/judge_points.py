@@ -16,17 +16,16 @@ from flywheel.verifiers.judge_model import Said
 
 CLEAR = 0.75
 """Points of a pair, a tie's counted half, from which probabilities name a winner."""
-SURE = 0.9
-"""Points that make a judge sure of itself; if it is so of opposite winners, only the position decides."""
 _SHOWN = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """What one answer gets against another: 1, 0.5 or 0; or why that is not known."""
+    """What one answer gets against another: 1, 0.5 or 0; or why that is not known, `torn` where the orders differ."""
 
     value: float = 0.0
     why: str = ""
+    torn: bool = False
 
 
 def of_pair(there: Said, back: Said) -> Points:
@@ -37,12 +36,16 @@ def of_pair(there: Said, back: Said) -> Points:
     if there.written or back.written:
         if _rounded(first) == _rounded(second):
             return Points(_rounded(first))
-        return Points(why=f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other")
-    if min(first, second) <= 1.0 - SURE and max(first, second) >= SURE:
-        return Points(why=f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other")
+        why = f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other"
+        return Points(why=why, torn=True)
     turned = {"A": "B", "B": "A", "TIE": "TIE"}
     joint = {word: math.sqrt(weight * back.weights[turned[word]]) for word, weight in there.weights.items()}
-    return Points(_rounded(_points(joint) / (sum(joint.values()) or 1.0)))
+    total = sum(joint.values())
+    return Points(_rounded(_points(joint) / total) if total else 0.5)
+
+
+def _torn(there: Said, back: Said) -> Points:
+    return Points(why=f"inconsistent: {_likeliest(there)} in one order, {_likeliest(back)} in the other", torn=True)
 
 
 def _points(weights: Mapping[str, float]) -> float:

@@ -50,6 +50,11 @@ class Question:
     verdicts: tuple[str, ...]
     alone: str
 
+    @property
+    def key(self) -> str:
+        """What tells this question from all others; it covers every text in it."""
+        return hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace")).hexdigest()
+
     def once_more(self, said: str) -> list[Message]:
         """The conversation so far, in which the judge `said` no verdict, and the question for the verdict alone."""
         return [
@@ -163,11 +168,11 @@ def read_choice(said: str, keyword: str) -> str:
 
 
 def read_letter(said: str) -> str:
-    """`A` or `B`, where that is all that was said. Raises Unreadable."""
-    word = said.rpartition("</think>")[2].strip(_DECORATION + "\n.:;,\"'()")
-    if word not in CHOICES[:2]:
+    """`A` or `B`, where that and nothing else was said, once or again and again. Raises Unreadable."""
+    words = set(re.findall(r"\w+", said.rpartition("</think>")[2]))
+    if words not in ({"A"}, {"B"}):
         raise Unreadable(f"{said.strip()[:40]!r} is none of A, B")
-    return word
+    return words.pop()
 
 
 def _verdict(said: str, keyword: str) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from flywheel import (
+    FlywheelError,
     Judgement,
     Message,
     ModelError,
@@ -83,6 +84,14 @@ class RewardModel:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is at least 1")
         self._loaded: tuple[Any, Any] | None = None
         self._longest = self.max_length
+
+    def lacks(self) -> str | None:
+        """Why its model is not to be had, where it is not."""
+        try:
+            model_folder(self.model)
+        except FlywheelError as error:
+            return str(error)
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The digest of the model's files."""

@@ -338,8 +338,9 @@ def _request(fields: dict[str, Any]) -> Request:
 
 
 def _completion(request_id: str, fields: list[Any]) -> Completion:
-    *plain, choices = fields
-    return Completion(request_id, *plain, None if choices is None else tuple(choices))
+    index, text, reason, tokens, logprob, choices = fields
+    likely = None if choices is None else tuple(choices)
+    return Completion(request_id, index, text, reason, tokens, logprob, likely)
 
 
 def _reseed(seed: int) -> None:

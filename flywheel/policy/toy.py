@@ -2,7 +2,8 @@
 
 It needs no weights and no engine, and everything in it is drawn from position, so a whole run takes
 seconds and gives the same rows each time. It never sees a reference answer: it reads the sum in the
-prompt, works it out in one of several ways of writing, and errs with the probability 1 - skill.
+prompt, works it out in one of several ways of writing, and errs with the probability 1 - skill. Asked for something
+else after it was shown sums as its own earlier answers, it writes one of them with other numbers.
 
 A toy model is a folder with `toy.json`:
 
@@ -156,7 +157,8 @@ def complete(model: ToyModel, messages: Sequence[Message], chance: Random, tempe
     """What the toy says to a conversation, with all luck taken from `chance`."""
     terms = find_sum(messages[-1]["content"])
     if terms is None:
-        return NO_SUM
+        shown = [m["content"] for m in messages if m["role"] == "assistant" and find_sum(m["content"])]
+        return _with_other_numbers(chance.choice(shown), chance) if shown else NO_SUM
     names = list(model.styles)
     if temperature == 0:
         style = max(names, key=lambda name: model.styles[name])
@@ -166,6 +168,15 @@ def complete(model: ToyModel, messages: Sequence[Message], chance: Random, tempe
     right = chance.random() < model.skill
     slip = chance.choice((-10, -2, -1, 1, 2, 10))
     return opening + solve(terms, style, 0 if right else slip)[0]
+
+
+def _with_other_numbers(text: str, chance: Random) -> str:
+    """A text with the terms of its last sum drawn anew, as long as they were: how the toy writes problems."""
+    found = list(_SUM.finditer(text))[-1]
+    drawn = re.sub(
+        r"\d+", lambda n: str(chance.randrange(10 ** (len(n.group()) - 1), 10 ** len(n.group()))), found.group()
+    )
+    return text[: found.start()] + drawn + text[found.end() :]
 
 
 # ---- the policy ----------------------------------------------------------------------------------

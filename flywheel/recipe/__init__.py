@@ -5,6 +5,7 @@ settings into it, and `Recipe` validates the result. Fields marked as knobs (bat
 memory) cannot change a row of the result and are in no stage's key.
 """
 
+from flywheel.recipe.characters import CharactersOptions
 from flywheel.recipe.data import DataSection, FilterSection, FitOptions, MixSection, VerifySection
 from flywheel.recipe.decide import EvaluateSection, GateSection, StopSection
 from flywheel.recipe.load import (
@@ -27,7 +28,7 @@ from flywheel.recipe.policy import (
     VllmOptions,
 )
 from flywheel.recipe.problems import OodSet, ProblemSource, ProblemsSection
-from flywheel.recipe.propose import ProposeSection
+from flywheel.recipe.propose import ProposeSection, WriterOptions
 from flywheel.recipe.sampling import (
     BudgetSection,
     CorrectionSection,
@@ -52,6 +53,7 @@ from flywheel.recipe.whole import Recipe
 __all__ = [
     "AverageOptions",
     "BudgetSection",
+    "CharactersOptions",
     "CorrectionSection",
     "DataSection",
     "DpoOptions",
@@ -84,6 +86,7 @@ __all__ = [
     "TransformersOptions",
     "VerifySection",
     "VllmOptions",
+    "WriterOptions",
     "apply_overrides",
     "deep_merge",
     "differences",

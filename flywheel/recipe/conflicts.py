@@ -18,6 +18,7 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _correction(recipe)
     yield from _online(recipe)
     yield from _propose(recipe)
+    yield from _characters(recipe)
 
 
 def _policy_and_training(recipe: Recipe) -> Iterator[str]:
@@ -110,6 +111,14 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
             "train.min_examples = 0 without mix.general_least: a round in which nothing was right would have nothing "
             "to train on; set mix.general_least, or min_examples = 1"
         )
+    if verify.observer is not None and verify.observer == verify.verifier:
+        yield (
+            f"verify.observer = {verify.observer!r} is verify.verifier itself, which agrees with itself; leave it "
+            "out, or name another"
+        )
+    if verify.observer_options and verify.observer in (None, verify.held_out):
+        why = "without verify.observer" if verify.observer is None else "beside verify.held_out of the same name"
+        yield f"verify.observer_options {why}: options belong to a name; leave them out"
     labels = [s.label for s in recipe.ood]
     if len(set(labels)) < len(labels):
         yield f"ood: the labels {labels} are not distinct; give each set its own"
@@ -218,3 +227,49 @@ def _propose(recipe: Recipe) -> Iterator[str]:
             f"propose.parameters sets {propose.parameter!r}, which propose.parameter raises from propose.start; leave "
             "it out of parameters"
         )
+    if propose.kind == "model":
+        yield from _written(recipe)
+
+
+def _written(recipe: Recipe) -> Iterator[str]:
+    """What takes an answer that problems written by the policy do not have."""
+    if recipe.hints.k:
+        yield (
+            f"hints.k = {recipe.hints.k} with propose.kind = 'model': what the policy writes has no answer to hint at; "
+            "leave hints out"
+        )
+    if recipe.train.objective == "privileged":
+        yield (
+            "train.objective = 'privileged' with propose.kind = 'model': what the policy writes has no solution that a "
+            "teacher could be told; set train.objective = 'sft'"
+        )
+
+
+def _characters(recipe: Recipe) -> Iterator[str]:
+    """Where the model of characters would be asked in a writing that it has not learnt."""
+    problems, made = recipe.problems, recipe.model.characters
+    if recipe.model.base != "characters":
+        return
+    if recipe.model.dtype != "float32":
+        yield (
+            f"model.base = 'characters' with model.dtype = {recipe.model.dtype!r}: 16 bits round away what so small a "
+            "model learns; set model.dtype = 'float32'"
+        )
+    if recipe.model.system:
+        yield f"model.base = 'characters' with model.system = {recipe.model.system!r}: it knows sums and no words"
+    if problems.source != "generator" or problems.name != "sums":
+        yield (
+            f"model.base = 'characters' with problems.source = {problems.source!r}, {problems.name!r}: it can read "
+            "sums and nothing else; set problems.source = 'generator' and problems.name = 'sums'"
+        )
+        return
+    sources = {"problems": problems, "mix.general_source": recipe.mix.general_source}
+    for place, source in sources.items():
+        for name in ("layout", "hints"):
+            known, usual = getattr(made, name), type(made).model_fields[name].default
+            asked = usual if source is None else source.parameters.get(name, usual)
+            if source is not None and asked != known:
+                yield (
+                    f"{place}.parameters.{name} = {asked!r} and model.characters.{name} = {known!r}: the base would "
+                    "meet a writing that it has not learnt; make them the same"
+                )

@@ -22,6 +22,12 @@ class VerifySection(Section):
     (`majority`, `judge`), this can be one that does. A problem's own verifier wins here as well."""
     held_out_options: dict[str, Any] = Field(default_factory=dict)
     """The options of `held_out`."""
+    observer: str | None = None
+    """A verifier that judges a round's samples once more, for `metrics.json` alone: how far `verifier` agrees with one
+    that knows the answers. Nothing is kept or dropped by it, and it sees no completion before TRAIN is done. Written
+    problems have no answer; where one can be worked out from their text, the observer is given that."""
+    observer_options: dict[str, Any] = Field(default_factory=dict)
+    """The options of `observer`."""
     workers: Count = knob(2)
     """Worker processes."""
     deadline_seconds: Seconds | None = None
@@ -34,7 +40,12 @@ class VerifySection(Section):
 
     def options_of(self, name: str) -> dict[str, Any]:
         """The options that a verifier gets; one that only problems name has none."""
-        return self.options if name == self.verifier else self.held_out_options if name == self.held_out else {}
+        given = {
+            self.observer: self.observer_options,
+            self.held_out: self.held_out_options,
+            self.verifier: self.options,
+        }
+        return given.get(name, {})
 
 
 class FitOptions(Section):

@@ -26,6 +26,9 @@ class EvaluateSection(Section):
     """Distinct paths are compared as if every problem had so many right answers (rarefaction)."""
     balance_target: Count = 8
     """Distinct right answers a problem that are enough (n* of B-STaR's balance score)."""
+    by: str | None = None
+    """A field of the problems (a column that is none of ours, such as `difficulty`): accuracy is also told for each of
+    its values."""
     text_samples: Annotated[int, Field(ge=100)] = 20_000
     """Completions that self-BLEU, distinct-n, repetition and layouts read, at most; beyond, problems are drawn."""
 

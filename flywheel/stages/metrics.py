@@ -8,8 +8,10 @@ from typing import Any
 import polars as pl
 
 from flywheel import store
+from flywheel.agreement import agreement, as_observed, proposed_measures
 from flywheel.evaluate import measure, measure_round
 from flywheel.guided import GUIDED
+from flywheel.measures.by_field import accuracy_by
 from flywheel.measures.migration import migration
 from flywheel.measures.passk import Counts, counts_in
 from flywheel.measures.table import counts, read_judged
@@ -33,6 +35,9 @@ def held_out_metrics(scope: Scope, samples: Sequence[Sample], verdicts: Mapping[
         compared = {who: others[who][name] for who in ("base", "champion") if who in others}
         kinds = run.path_kinds({s.problem_id: run.problem_by_id[s.problem_id] for s in rows}.values())
         measured[name] = measure(rows, verdicts, recipe.evaluate, seed=recipe.seed, kinds=kinds, **compared)
+        measured[name]["by"] = accuracy_by(
+            counts_in(measured[name]), run.problem_by_id, recipe.evaluate, seed=recipe.seed
+        )
     metrics: dict[str, Any] = {
         "dev": measured["dev"],
         "ood": {name: m for name, m in measured.items() if name != "dev"},
@@ -62,20 +67,37 @@ def _moved(before: Counts, after: Counts, from_generation: int) -> dict[str, Any
 
 def _round(scope: Scope) -> dict[str, Any]:
     """The round's own samples, and what became of them."""
-    run = scope.run
+    run, recipe = scope.run, scope.run.recipe
     samples = store.read_rows(scope.folder / "samples.parquet", Sample)
     verdicts = {v.sample_id: v for v in store.read_rows(scope.folder / "verdicts.parquet", Verdict)}
     examples = store.read_rows(scope.folder / "examples.parquet", Example)
     asked = {s.problem_id for s in samples}
     kinds = run.path_kinds(p for p in run.problems if p.id in asked)
-    measured = measure_round(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed, kinds=kinds)
+    measured = measure_round(samples, verdicts, recipe.evaluate, seed=recipe.seed, kinds=kinds)
     info = scope.manifest.entries()["filter"].info
     hinted = sum(e.origin == Origin.HINTED for e in examples)
+    observed, observer = observed_verdicts(scope, samples), recipe.verify.observer
+    agreed = {"verifier": observer, **agreement(samples, verdicts, observed)} if observed is not None else None
+    proposed = [p.id for p in run.proposed_problems.get(round_index(scope), [])]
     return measured | {
+        "observed": agreed,
+        "proposed": proposed_measures(proposed, samples, verdicts, observed or {}),
         "examples": len(examples),
         "hinted_examples_share": hinted / len(examples) if examples else None,
         "contamination": info.get("contamination"),
     }
+
+
+def observed_verdicts(scope: Scope, samples: Sequence[Sample]) -> dict[str, Verdict] | None:
+    """What `verify.observer` says of a round's samples, by id, without those of problems that have no answer; None
+    where the recipe names none."""
+    run, observer = scope.run, scope.run.recipe.verify.observer
+    if observer is None:
+        return None
+    asked = {s.problem_id: as_observed(run.problem_by_id[s.problem_id], observer) for s in samples}
+    problems = [p for p in asked.values() if p is not None]
+    known = [s for s in samples if asked[s.problem_id] is not None]
+    return {v.sample_id: v for v in run.pool.submit(problems, known).result()}
 
 
 def _train_migration(scope: Scope) -> dict[str, Any] | None:

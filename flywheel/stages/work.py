@@ -15,6 +15,7 @@ from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
 from flywheel.fit import fit_scores
+from flywheel.measures.by_field import accuracy_by
 from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
 from flywheel.mix import check_mix, training_set
@@ -261,6 +262,7 @@ def finale_stage(scope: Scope, key: str) -> dict[str, Any]:
         samples, verdicts = _collect_and_judge(scope, plan, f"generation_{index:03d}")
         measured = measure(samples, verdicts, run.recipe.evaluate, seed=run.recipe.seed, kinds=run.path_kinds(problems))
         counts[index] = count(samples, verdicts)
+        measured["by"] = accuracy_by(counts[index], run.problem_by_id, run.recipe.evaluate, seed=run.recipe.seed)
         tokens += measured["tokens"]
         if index == 0:
             metrics["test"]["base"] = measured

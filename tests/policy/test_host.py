@@ -129,11 +129,11 @@ def test_the_same_requests_get_the_same_completions(hosted: HostedPolicy) -> Non
 def test_the_log_probability_is_that_of_what_was_drawn_from(hosted: HostedPolicy) -> None:
     near, far, greedy = (
         next(hosted.generate([ask(1, k=3, **settings)]))
-        for settings in ({}, {"temperature": 0.2}, {"temperature": 0.0})
+        for settings in ({}, {"temperature": 0.02}, {"temperature": 0.0})
     )
-    # 260 tokens of about the same probability at temperature 1; at 0.2 what is drawn is likelier.
+    # 260 tokens of about the same probability at temperature 1; near 0 what is drawn is far likelier.
     assert all(c.logprob is not None and -7.0 < c.logprob < -4.0 for c in near)
-    assert all(n.logprob < f.logprob < 0.0 for n, f in zip(near, far, strict=True))
+    assert all(c.logprob is not None and -4.0 < c.logprob < 0.0 for c in far)
     assert {c.logprob for c in greedy} == {None}, "the likeliest token is not drawn"
     one = next(hosted.generate([ask(1, k=2, top_k=1)]))
     assert [c.logprob for c in one] == pytest.approx([0.0, 0.0], abs=1e-6), "one token is all there is to draw from"

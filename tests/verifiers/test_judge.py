@@ -266,6 +266,15 @@ def test_a_letter_may_be_dressed(server: Server, says: str) -> None:
     assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR])) == ["correct", "wrong"]
 
 
+def test_a_judge_that_contradicts_itself_can_be_a_vote_without_a_winner(server: Server) -> None:
+    made = judge(server, mode="compare", verdict="letter", unsure="no_answer")
+    server.model = lambda asked: "A. A"
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR, BAD])) == ["no_answer"] * 3
+    server.alone = lambda asked: "A"  # where nothing is said, what is likeliest is taken
+    server.model = lambda asked: "I cannot say"
+    assert outcomes(made.verify_group(PROBLEM, [GOOD, FAIR, BAD])) == ["no_answer"] * 3
+
+
 def test_a_rating_is_no_letter(server: Server) -> None:
     with pytest.raises(ValueError, match="verdict = 'letter' is for mode = 'compare'"):
         judge(server, verdict="letter")

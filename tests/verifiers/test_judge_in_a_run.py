@@ -77,6 +77,12 @@ def test_identity_is_rubric_and_model(server: Server, tmp_path: Path) -> None:
     assert verifier_identity("judge", own)["identity"] != before["identity"]
 
 
+def test_a_model_for_an_engine_of_its_own_that_is_not_there_is_lacking(server: Server, tmp_path: Path) -> None:
+    assert judge(server).lacks() is None
+    missing = str(tmp_path / "nowhere")
+    assert missing in (Judge(rubric=RUBRIC, model=missing).lacks() or "")
+
+
 def test_only_a_judge_with_an_engine_of_its_own_is_exclusive(server: Server) -> None:
     assert not traits(judge(server)).exclusive
     assert traits(Judge(rubric=RUBRIC, model="some/model")).exclusive

@@ -139,6 +139,11 @@ def test_any_text_is_scored_or_has_no_answer(model: str) -> None:
     assert all(j.outcome in (Outcome.CORRECT, Outcome.WRONG) for j in judged[2:])
 
 
+def test_a_model_that_is_not_there_is_lacking(model: str, tmp_path: Path) -> None:
+    assert RewardModel(model=model).lacks() is None
+    assert str(tmp_path / "nowhere") in (RewardModel(model=str(tmp_path / "nowhere")).lacks() or "")
+
+
 def test_a_model_without_a_trained_head_is_refused(tmp_path: Path, model: str) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaForCausalLM
 

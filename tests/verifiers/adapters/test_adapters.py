@@ -253,7 +253,8 @@ def test_lm_eval_takes_a_metric_that_compares(rewards: str) -> None:
     options = {"function": f"{rewards}:same_text", "arguments": {"ignore_case": True}, "reference": "meta.word"}
     problem = Problem("p", "Say it.", "", meta={"word": "Yes"})
     verifier = make_verifier("lm_eval", options)
-    assert [judge_one(verifier, problem, text).outcome for text in ("yes", "no")] == [CORRECT, WRONG]
+    found = [judge_one(verifier, problem, text) for text in ("yes", "no")]
+    assert [(j.outcome, j.score) for j in found] == [CORRECT, WRONG]
 
 
 def test_lm_eval_puts_filters_before_the_metric(rewards: str) -> None:
