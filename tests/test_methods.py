@@ -69,7 +69,7 @@ def test_each_has_its_page_and_its_settings_for_a_gpu(name):
     page = (ROOT / f"docs/recipes/{method}.md").read_text()
     assert f"`{name}`" in page and f"`{method}_gpu`" in page
     header = shipped_recipes()[name].read_text().partition("\nextends")[0]
-    assert re.search(r"arXiv:\d{4}\.\d{5}", header) and "differs" in header + page
+    assert re.search(r"arXiv:\d{4}\.\d{5}|doi:10\.", header) and "differs" in header + page
 
 
 # -- one by one ------------------------------------------------------------------------------------
