@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 def test_short_sums_come_first_and_longer_ones_when_the_loss_has_settled():
     from flywheel.training.characters import SETTLED_STEPS, Curriculum
 
-    curriculum = Curriculum(CharactersOptions(digits=9, settled=0.3))
+    curriculum = Curriculum(CharactersOptions(digits=9, packed=1, settled=0.3))
     seen = []
     for loss in [2.0] * 30 + [0.2] * 100:
         seen.append(curriculum.longest)
@@ -35,7 +35,7 @@ def test_short_sums_come_first_and_longer_ones_when_the_loss_has_settled():
     assert sorted(set(seen)) == [2, 4, 9] and seen == sorted(seen)
     assert seen.count(4) == SETTLED_STEPS  # each needs losses of its own
     assert seen.index(4) > 30 + SETTLED_STEPS / 2
-    assert Curriculum(CharactersOptions(digits=9, settled=0.0)).longest == 9
+    assert Curriculum(CharactersOptions(digits=9, packed=1, settled=0.0)).longest == 9
     assert Curriculum(CharactersOptions(digits=1)).longest == 1
 
 
