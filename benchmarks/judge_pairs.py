@@ -3,8 +3,8 @@
     python benchmarks/judge_pairs.py                                # the judge of the recipe self_judge, 24 pairs
     python benchmarks/judge_pairs.py --recipe mine.toml --pairs 100
 
-The wrong answer is the right one and up to ten more or less. Says how many pairs the judge decides, and for which of the
-two; what turns with the order is not decided. The alternatives are left out: here the other answer is the only rival.
+The wrong answer is the right one and up to ten more or less. Says how many pairs the judge decides, and for which of
+the two; what turns with the order is not decided. The alternatives are left out: the other answer is the only rival.
 """
 
 from __future__ import annotations
