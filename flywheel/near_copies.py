@@ -6,6 +6,7 @@ which is exact: of two texts that share enough, the shorter one shares one of it
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ def _join_overlapping(own: list[frozenset[int]], share: float, joined: _Joined) 
     for index, ngrams in enumerate(own):
         rarest = sorted(ngrams, key=lambda ngram: len(holders[ngram]))
         tried = {index}
-        for ngram in rarest[: int((1.0 - share) * len(ngrams)) + 1]:
+        for ngram in rarest[: len(ngrams) - math.ceil(share * len(ngrams)) + 1]:
             for other in holders[ngram]:
                 if other in tried or len(own[other]) < len(ngrams):
                     continue

@@ -57,7 +57,7 @@ def choose(page: Page, field: str, value: str) -> None:
 def test_all_charts_are_drawn(page: Page) -> None:
     assert page.evaluate("document.documentElement.dataset.charts") == "drawn"
     places = page.evaluate("document.querySelectorAll('.plot').length")
-    assert places == 21
+    assert places == 22
     assert page.evaluate("document.querySelectorAll('.plot.drawn > .plot-container').length") == places
     # Each has a mark for each value: a chart that is empty is a chart that is missing.
     assert page.evaluate(

@@ -101,7 +101,7 @@ def test_the_charts_hold_the_metrics(run_folder: Callable[..., Run]) -> None:
     assert [s["name"] for s in charts["entropy"]["series"]] == ["answers"], "what was not measured has no line"
     assert [s["values"][0] for s in charts["migration"]["series"]] == [0.25, 0.75, 0.0]
     assert charts["ood"]["series"][0]["name"] == "longer"
-    assert {"width", "text"}.isdisjoint(charts) and len(charts) == 21
+    assert {"width", "text"}.isdisjoint(charts) and len(charts) == 22
 
 
 def test_each_chart_has_its_table_and_its_sentence(run_folder: Callable[..., Run]) -> None:

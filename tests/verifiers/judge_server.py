@@ -28,7 +28,8 @@ class Asked(NamedTuple):
 
 
 def taken_apart(body: dict[str, Any]) -> Asked:
-    text = next(m["content"] for m in reversed(body["messages"]) if "a fence line is one that has" in m["content"])
+    told = (m["content"] for m in reversed(body["messages"]) if m["role"] != "assistant")  # who may quote the rule
+    text = next(content for content in told if "a fence line is one that has" in content)
     nonce = re.findall(r"a fence line is one that has ([0-9a-f]{16}) in it", text)[-1]
     keyword = ["", *re.findall(r"^(VERDICT-[0-9A-F]{6}:) [NX]$", text, re.MULTILINE)][-1]  # "" where a letter will do
     fence = re.compile(rf"===== ([A-Z ]+?) {nonce} BEGINS =====\n(.*?)\n===== \1 {nonce} ENDS =====", re.DOTALL)
