@@ -17,6 +17,7 @@ from flywheel.plugins import make_verifier
 from flywheel.problems import load_problems
 from flywheel.recipe import load_recipe
 from flywheel.types import Split
+from flywheel.verifiers.judge import Judge
 
 
 def main() -> None:
@@ -28,6 +29,8 @@ def main() -> None:
     recipe = load_recipe(arguments.recipe)
     own = {"alternatives": [], "rivals": 1, "max_inconsistent": 0.0, "unsure": "error", "threshold": 1.0}
     judge = make_verifier(recipe.verify.verifier, {**recipe.verify.options, **own})
+    if not isinstance(judge, Judge):
+        raise SystemExit(f"{arguments.recipe} has the verifier {recipe.verify.verifier!r}; give a recipe with a judge")
     problems = [p for p in load_problems(recipe).problems if p.split == Split.TRAIN][: arguments.pairs]
     came_to: Counter[str] = Counter()
     details: Counter[str] = Counter()
