@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from flywheel import Problem
@@ -23,13 +21,6 @@ from tests.verifiers.judge_server import (
     taken_apart,
     worth,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
 
 # -- rating ----------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,13 +19,6 @@ from tests.verifiers.judge_server import (
     taken_apart,
     worth,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
 
 GUESS = "0123456789abcdef"
 ATTACKS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from flywheel.recipe import apply_overrides, deep_merge, load_recipe, validate
 from flywheel.run import Run
 from flywheel.types import Example, Verdict
 from tests.verifiers.judge_server import Asked, Server
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 def arithmetic(asked: Asked) -> str:
