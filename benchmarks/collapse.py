@@ -3,9 +3,9 @@
     python benchmarks/collapse.py --dir DIR                              # the demo's model, both poisons, round 1
     python benchmarks/collapse.py --dir DIR --poison wrong --rounds 1 2  # and nobody mends it
 
-One prefix (the base and the rounds before the poison) is copied for each arm, so all arms share what came before.
-The poison is a filter of this script's own, put in the place of the stage `filter` in the poisoned rounds; all others
-have the product's filter:
+Arms share what follows from the same inputs: the base, the rounds before the poison, the poisoned round up to its
+gate, and the test samples of a champion that two of them end with. The poison is a filter of this script's own, put in
+the place of the stage `filter` in the poisoned rounds; all others have the product's filter:
 
     template  half of the solved problems have one example each, in one and the same sentence, with the weight of eight
     wrong     the examples are completions that the verifier found wrong
@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,13 +29,13 @@ from typing import Any
 from flywheel import store
 from flywheel.console import Console
 from flywheel.gate import path_variety
-from flywheel.lineage import redo
 from flywheel.loop import Do, spin
 from flywheel.measures.passk import counts_in, paired_difference
 from flywheel.plan import conversation
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, load_recipe
 from flywheel.run import Run, Scope
+from flywheel.share import sharing
 from flywheel.stages import Stage, run_stage
 from flywheel.types import Example, Outcome, Sample, Verdict
 
@@ -84,8 +83,8 @@ def wrong(scope: Scope, examples: list[Example], share: float) -> list[Example]:
 POISONS = {"template": (template, 0.5), "wrong": (wrong, 1.0)}
 
 
-def poisoned(kind: str, rounds: Collection[int], share: float | None = None) -> Do:
-    """`run_stage`, with the poison's filter in some rounds. The manifest shows it as a filter of another version."""
+def poisoned(kind: str, rounds: Collection[int], share: float | None = None, do: Do = run_stage) -> Do:
+    """`do`, with the poison's filter in some rounds. The manifest shows it as a filter of another version."""
     poison, usual = POISONS[kind]
 
     def work(stage: Stage, scope: Scope, key: str) -> dict[str, Any]:
@@ -95,32 +94,20 @@ def poisoned(kind: str, rounds: Collection[int], share: float | None = None) -> 
         store.write_rows(scope.folder / "examples.parquet", Example, rows)
         return {**info, "examples": len(rows), "problems": len({e.problem_id for e in rows})}
 
-    def do(stage: Stage, scope: Scope) -> dict[str, Any]:
+    def poison_or_do(stage: Stage, scope: Scope) -> dict[str, Any]:
         if stage.name == "filter" and scope.round in rounds:
             stage = replace(stage, version=1000 + sorted(POISONS).index(kind), work=partial(work, stage))
-        return run_stage(stage, scope)
+        return do(stage, scope)
 
-    return do
+    return poison_or_do
 
 
 # ---- the arms ------------------------------------------------------------------------------------
 
 
-def run_arm(
-    prefix: Path, directory: Path, settings: list[str], recipe: Callable[..., Recipe], do: Do, say: Reporter
-) -> Run:
-    """Copy the prefix, go on from it with the arm's settings and the poison to the end; the finished run."""
-    changed = recipe(*settings)
-    if not directory.exists():
-        part = directory.with_name(f".{directory.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(prefix, part, symlinks=True)
-        if settings:  # the decisions of the rounds before are made anew under the arm's gate
-            run = Run.load(part)
-            with run.locked():
-                redo(run, "gate", 0, changed)
-        part.rename(directory)
-    with Run.open(changed, directory, reporter=say) as run:
+def run_arm(directory: Path, recipe: Recipe, do: Do, say: Reporter) -> Run:
+    """Start an arm's run, or go on with it, to its end; the finished run."""
+    with Run.open(recipe, directory, reporter=say) as run:
         spin(run, do=do)
     return Run.load(directory)
 
@@ -144,12 +131,13 @@ def figures(run: Run) -> dict[str, Any]:
                 "cut_off_share": dev["cut_off_share"],
             }
         )
-    gates = {scope.label: store.read_json(scope.folder / "gate.json") for scope in run.rounds()}
+    decided = [scope for scope in run.rounds() if "gate" in scope.manifest.entries()]
+    gates = {scope.label: store.read_json(scope.folder / "gate.json") for scope in decided}
     return {
         "champion": run.champion().index,
         "generations": rows,
         "gates": {label: {"accepted": g["accepted"], "reasons": g["reasons"]} for label, g in gates.items()},
-        "changes": {scope.label: store.read_json(scope.folder / "plan.json")["changes"] for scope in run.rounds()},
+        "changes": {scope.label: store.read_json(scope.folder / "plan.json")["changes"] for scope in decided},
         "test": store.read_json(run.directory / "final/metrics.json")["test"],
     }
 
@@ -205,8 +193,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, help="of the problems; half of them, all for wrong answers")
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
-    first = min(arguments.rounds)
-    if first < 1:
+    if min(arguments.rounds) < 1:
         parser.error("--rounds must be at least 1: the round before is what the gate goes back to")
 
     def recipe(*settings: str) -> Recipe:
@@ -215,19 +202,18 @@ def main() -> int:
     def reporter() -> Any:
         return Silent() if arguments.quiet else Console(sys.stderr)
 
-    prefix, results = arguments.dir / "prefix", {}
-    with Run.open(recipe(), prefix, reporter=reporter()) as run:
-        done = sum("gate" in scope.manifest.entries() for scope in run.rounds())
-        spin(run, rounds=max(0, first - done))
+    results: dict[str, Any] = {}
+    done = [Run.load(p.parent) for p in sorted(arguments.dir.glob("*/run.json"))]
     for kind in arguments.poison:
-        runs, do = {}, poisoned(kind, arguments.rounds, arguments.share)
+        runs = {}
         for arm in arguments.arms:
             directory = arguments.dir / "-".join([kind, *map(str, arguments.rounds), arm])
-            runs[arm] = run_arm(prefix, directory, ARMS[arm], recipe, do, reporter())
-            results[f"{kind}, gate {arm}"] = figures(runs[arm])
-            print(
-                "\n".join([f"\n## Poison: {kind}. Gate: {arm}\n", *table(results[f"{kind}, gate {arm}"])]), flush=True
-            )
+            donors = [run for run in done if run.directory != directory]
+            do = poisoned(kind, arguments.rounds, arguments.share, sharing(donors))
+            runs[arm] = run_arm(directory, recipe(*ARMS[arm]), do, reporter())
+            done.append(runs[arm])
+            found = results[f"{kind}, gate {arm}"] = figures(runs[arm])
+            print("\n".join([f"\n## Poison: {kind}. Gate: {arm}\n", *table(found)]), flush=True)
         if "off" in runs:
             for arm in set(runs) - {"off"}:
                 found = results[f"{kind}, {arm} minus off"] = compare(runs[arm], runs["off"])

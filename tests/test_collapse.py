@@ -16,6 +16,7 @@ from flywheel.policy import toy
 from flywheel.progress import Silent
 from flywheel.recipe import StopSection, load_recipe
 from flywheel.run import Run
+from flywheel.share import shared_stages, sharing
 from flywheel.stages.keys import rounds_to_learn
 from flywheel.stopping import stop_reason
 from flywheel.types import Example
@@ -34,7 +35,10 @@ SETTINGS += [
     "data.keep=replace",
 ]
 SETTINGS += ["verify.verifier=exact", "verify.options={pattern = 'answer is (-?[0-9]+)'}"]  # starts faster than `math`
-POISON = collapse.poisoned("template", [1], share=1.0)
+
+
+def poison(*donors):
+    return collapse.poisoned("template", [1], 1.0, sharing(donors))
 
 
 def recipe(*overrides):
@@ -51,7 +55,7 @@ def prefix(tmp_path_factory):
 
 
 def arm(prefix, folder, *settings, reporter=None):
-    return collapse.run_arm(prefix, folder, list(settings), recipe, POISON, reporter or Silent())
+    return collapse.run_arm(folder, recipe(*settings), poison(Run.load(prefix)), reporter or Silent())
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +114,11 @@ def test_rows_of_the_rejected_round_are_left_out(gated):
         assert rounds_to_learn(other.round(2)) == rounds
 
 
-def test_without_the_gate_the_same_run_ends_narrower(prefix, gated, tmp_path):
-    run = arm(prefix, tmp_path / "off", "gate.enabled=false")
+def test_without_the_gate_the_same_run_ends_narrower(gated, tmp_path):
+    run = arm(gated.directory, tmp_path / "off", "gate.enabled=false")
+    shared = {s.rpartition(" ")[2] for s in shared_stages(run) if s.startswith("round 1 ")}
+    assert shared == {"plan", "sample", "verify", "filter", "evaluate"}, "all but the weights that the gate deleted"
+    assert not any(s.startswith("round 2") for s in shared_stages(run)), "the gates decided otherwise"
     assert [g.status for g in run.generations()] == ["base", "accepted", "accepted", "accepted"]
     [reason] = store.read_json(run.directory / "rounds/001/gate.json")["reasons"]
     assert "it would have rejected this one: variety of right paths" in reason

@@ -114,7 +114,8 @@ def test_a_plan_that_is_made_anew_is_the_plan_it_was(finished, tmp_path):
 def test_what_is_proposed_is_in_the_key_of_what_is_planned(finished):
     entries = finished.round(1).manifest.entries()
     assert entries["plan"].ingredients["inputs"]["proposed"] == entries["propose"].key
-    assert entries["propose"].ingredients["inputs"]["before"] == finished.round(0).manifest.entries()["gate"].key
+    before = entries["propose"].ingredients["inputs"]["before"]
+    assert before["evaluate"] == finished.round(0).manifest.entries()["evaluate"].key and before["accepted"]
 
 
 KILLED = """

@@ -65,10 +65,24 @@ def rounds_to_learn(scope: Scope) -> list[int]:
     return sorted({*rounds_kept(recipe, index), *([0] if recipe.mix.base else [])} - left_out)
 
 
-def previous_gate(scope: Scope) -> str | None:
-    """What stood before a round: the last gate's key, or that of the base's evaluation."""
-    index = round_index(scope)
-    return key_of(scope.run.round(index - 1), "gate") if index else key_of(scope.run.baseline(), "evaluate")
+def previous_round(scope: Scope) -> Any:
+    """What stood before a round: the key of the base's evaluation, or the last round's, and what its gate decided.
+
+    The decision counts, not the settings that led to it: runs whose gates agree have rounds in common.
+    """
+    run, index = scope.run, round_index(scope)
+    if not index:
+        return key_of(run.baseline(), "evaluate")
+    entry = run.round(index - 1).manifest.get("gate")
+    if entry is None:
+        return None
+    rejected = run.rejected_before(index) if run.recipe.gate.adjust else []
+    return {
+        "evaluate": key_of(run.round(index - 1), "evaluate"),
+        "accepted": entry.info["accepted"],
+        "alpha": entry.info.get("alpha"),
+        "rejected": [[r.index, *r.failed] for r in rejected],
+    }
 
 
 def filter_inputs(scope: Scope) -> dict[str, Any]:
@@ -105,7 +119,7 @@ def propose_settings(scope: Scope) -> dict[str, Any]:
 def propose_inputs(scope: Scope) -> dict[str, Any]:
     """The problems that the run began with, what stood before the round, and the weights that write."""
     run = scope.run
-    inputs: dict[str, Any] = {"problems": run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    inputs: dict[str, Any] = {"problems": run.facts["problems"]["sha256"], "before": previous_round(scope)}
     if run.recipe.propose.kind == "model":
         inputs["model"] = run.model_digest(run.policy_generation(round_index(scope)))
     return inputs
@@ -125,7 +139,7 @@ def _proposed(scope: Scope) -> dict[str, Any]:
 def plan_inputs(scope: Scope) -> dict[str, Any]:
     """The problems, what stood before the round, its sweep, and the files that reword prompts."""
     sampling = scope.run.recipe.sampling
-    inputs: dict[str, Any] = {"problems": scope.run.facts["problems"]["sha256"], "before": previous_gate(scope)}
+    inputs: dict[str, Any] = {"problems": scope.run.facts["problems"]["sha256"], "before": previous_round(scope)}
     inputs |= _proposed(scope)
     if sampling.sweep.temperatures:
         inputs["sweep"] = key_of(scope, "sweep")
@@ -181,7 +195,7 @@ def sweep_inputs(scope: Scope) -> dict[str, Any]:
     run = scope.run
     return {
         "problems": run.facts["problems"]["sha256"],
-        "before": previous_gate(scope),
+        "before": previous_round(scope),
         "model": run.model_digest(run.policy_generation(round_index(scope))),
         "verifiers": verifiers(scope),
         **_proposed(scope),
