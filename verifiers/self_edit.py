@@ -36,7 +36,7 @@ class SelfEdit:
     "best"` with `filter.cap = 1` keeps the one that raises it most."""
 
     name: ClassVar[str] = "self_edit"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     exclusive: ClassVar[bool] = True
     deadline_outcome: ClassVar[str] = "error"
     path_kind: ClassVar[str] = "text"
@@ -84,7 +84,7 @@ class SelfEdit:
 
     def example(self, problem: Problem) -> str:
         """Questions and answers themselves: what an edit at its best comes to, for `flywheel check`."""
-        return "\n".join(f"{ASKED.format(question=q)} {a}".replace("\n", " ") for q, a in questions_of(problem))
+        return "\n".join(f"{ASKED.format(question=q)} {a}.".replace("\n", " ") for q, a in questions_of(problem))
 
     def prepare(self) -> None:
         """Load the model and put fresh adapters on it. Raises ModelError where it is not there."""
@@ -193,8 +193,10 @@ class SelfEdit:
 
 
 def _ids(tokenizer: Any, line: str) -> list[int]:
+    # Without an end token: a model that has learnt to end after every line answers each question with the end.
     text = line.encode("utf-8", "replace").decode("utf-8")
-    return [*tokenizer(text)["input_ids"][:LONGEST_LINE], tokenizer.eos_token_id]
+    ids: list[int] = tokenizer(text)["input_ids"][:LONGEST_LINE]
+    return ids
 
 
 def lines_of(edit: str) -> list[str]:
