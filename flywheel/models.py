@@ -35,19 +35,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FLYWHEEL_CACHE") or "~/.cache/flywheel").expanduser()
 
 
-def resolve_base(model: ModelSection, *, cache: Path | None = None, toy_options: ToyOptions | None = None) -> Path:
+def resolve_base(
+    model: ModelSection,
+    *,
+    cache: Path | None = None,
+    toy_options: ToyOptions | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Path:
     """The folder of the base model that a recipe names, made or fetched if it is not there yet.
 
     `model.base` is a hub id, a folder, a `.gguf` file, `smollm2-135m-instruct`, `characters` (trained from scratch
     by `model.characters`), or `toy` (which takes its skill and styles from `toy_options`). A `.gguf` file is converted
-    once, to `model.dtype`, into `cache`. Raises ModelError, in one line, where this leads to no model.
+    once, to `model.dtype`, into `cache`. `say` is told what takes minutes before it begins. Raises ModelError, in one
+    line, where this leads to no model.
     """
     cache = (cache or cache_folder()).resolve()
     base = model.base
     if base == "toy":
         return _toy_base(toy_options or ToyOptions(), cache)
     if base == CHARACTERS:
-        return _pretrained(model, cache)
+        return _pretrained(model, cache, say)
     if base == EMBEDDED:
         return _converted(embedded_file(), model.dtype, cache)
     path = Path(base).expanduser()
@@ -72,7 +79,7 @@ def _toy_base(options: ToyOptions, cache: Path) -> Path:
     return _made_once(cache / "models" / name, lambda part: toy.write_base(part, options))
 
 
-def _pretrained(model: ModelSection, cache: Path) -> Path:
+def _pretrained(model: ModelSection, cache: Path, say: Callable[[str], object]) -> Path:
     """The model of characters, trained where it is not there yet; a killed training goes on from its checkpoint."""
     options = model.characters
     name = f"characters-{digest([_PRETRAINING, options.key()])[:12]}"
@@ -80,6 +87,7 @@ def _pretrained(model: ModelSection, cache: Path) -> Path:
 
     def make(part: Path) -> None:
         log = cache / "logs" / f"{name}.log"
+        say(f"the model of characters is trained from scratch, once, for {options.steps:,} steps (progress: {log})")
         command = ["-m", "flywheel.training.characters", options.model_dump_json(), str(part), str(work)]
         _in_child(command, name="pretrain", log=log, what="the model of characters cannot be trained", gpu=True)
 

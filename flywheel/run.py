@@ -92,7 +92,7 @@ class Run(Warm, AbstractContextManager["Run"]):
         verifiers = self._verifiers(found.problems)
         self._check_levers(found.problems)
         check_schedule(self.recipe, found.problems)
-        base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy)
+        base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy, say=self.reporter.message)
         self._check_extra_models()
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
         if general:

@@ -202,13 +202,15 @@ def test_the_model_of_characters_is_made_once_from_its_options(tmp_path: Path) -
         "batch_size": 4,
     }
     section = ModelSection.model_validate({"base": "characters", "dtype": "float32", "characters": small})
-    folder = resolve_base(section, cache=tmp_path)
+    said: list[str] = []
+    folder = resolve_base(section, cache=tmp_path, say=said.append)
+    assert "for 3 steps" in said[0] and str(tmp_path) in said[0]
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {
         file.name for file in folder.iterdir()
     }
     before = model_digest(folder)
-    assert resolve_base(section, cache=tmp_path) == folder
-    assert model_digest(folder) == before
+    assert resolve_base(section, cache=tmp_path, say=said.append) == folder
+    assert model_digest(folder) == before and len(said) == 1
     other = section.model_copy(update={"characters": section.characters.model_copy(update={"seed": 1})})
     assert resolve_base(other, cache=tmp_path) != folder
     assert not list((tmp_path / "models").glob(".*.work"))
