@@ -34,7 +34,7 @@ class HeldOut:
         self._sizes: list[int] = []
         self._short: dict[Gram, list[int]] = defaultdict(list)
         self._long: dict[Gram, int] = {}
-        self._of_prompt: dict[str, tuple[str | None, Counter[int]]] = {}
+        self._of_prompt: dict[str, tuple[str | None, set[Gram]]] = {}
         texts = [[self._ids.setdefault(w, len(self._ids)) for w in words(_asked(p))] for p in problems]
         spread = Counter(gram for text in texts for gram in set(_ngrams(text, SHORT)))
         common = min(COMMON, max(FEWEST_FOR_TEMPLATE, template_share * len(problems)))
@@ -69,19 +69,21 @@ class HeldOut:
         found, shared = self._shared(completion)
         if found := in_prompt or found:
             return found
-        for index, times in (shared + of_prompt).items():
-            if self._sizes[index] and times >= self._share * self._sizes[index]:
+        # Each n-gram once: a completion that says its prompt again carries no more of a problem for that.
+        times = Counter(index for gram in shared | of_prompt for index in self._short[gram])
+        for index in sorted(times):
+            if self._sizes[index] and times[index] >= self._share * self._sizes[index]:
                 return self._sets[index]
         return None
 
-    def _shared(self, text: str) -> tuple[str | None, Counter[int]]:
-        """The set of a 13-gram that a text has, and how many 8-grams it has of each problem."""
-        shared: Counter[int] = Counter()
+    def _shared(self, text: str) -> tuple[str | None, set[Gram]]:
+        """The set of a 13-gram that a text has, and the problems' 8-grams that it has."""
+        shared: set[Gram] = set()
         for run in self._known_runs(text):
             seen = {gram for gram in _ngrams(run, SHORT) if gram in self._short}
             if not seen:
                 continue  # a common 13-gram would have common 8-grams in it
-            shared.update(index for gram in seen for index in self._short[gram])
+            shared |= seen
             for gram in _ngrams(run, LONG):
                 if gram in self._long:
                     return self._sets[self._long[gram]], shared

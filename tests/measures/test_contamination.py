@@ -68,6 +68,15 @@ def test_prompt_and_completion_count_together():
     assert index.carried(asked, "nothing of the kind") is None
 
 
+def test_an_ngram_that_stands_twice_counts_once():
+    words = STORY.split()[:20]  # thirteen 8-grams
+    index = held_out(a_problem(" ".join(words)))
+    shared = " ".join(words[:12])  # five of them
+    asked = Problem("t", shared, "1")
+    assert index.carried(asked, f"The problem says: {shared}. So the answer is 15.") is None
+    assert index.carried(PLAIN, f"{shared} -- again -- {shared}") is None
+
+
 def test_a_problem_of_the_training_split_may_be_repeated():
     assert held_out(a_problem(STORY, Split.TRAIN)).carried(PLAIN, STORY) is None
 
