@@ -37,19 +37,27 @@ def near_copy_groups(texts: Sequence[str], *, share: float, n: int, template_sha
         # Nothing but symbols: only the text itself can tell.
         joined.join(first.setdefault(tuple(own) or (texts[index],), index), index)
     if share < 1.0:
-        _join_overlapping(_own_ngrams(spoken, n, template_share), share, joined)
+        _join_overlapping(_own_ngrams(spoken, n, template_share, spoken), share, joined)
     return joined.groups()
 
 
 def near_copies_of(
-    texts: Sequence[str], references: Sequence[str], *, share: float, n: int, template_share: float
+    texts: Sequence[str],
+    references: Sequence[str],
+    *,
+    share: float,
+    n: int,
+    template_share: float,
+    known: Sequence[str] | None = None,
 ) -> list[bool]:
     """Which of `texts` are near-copies of one of `references`, by the rule of `near_copy_groups`, without its chains.
 
-    The template is what more than `template_share` of all texts and references have in common.
+    The template is what more than `template_share` of the texts in `known` have in common: all texts and references,
+    unless others are given. Where `texts` are not to be trusted, one that comes often enough would else be a template.
     """
     spoken = [words(text) for text in (*references, *texts)]
-    own = _own_ngrams(spoken, n, template_share) if share < 1.0 else [frozenset[int]()] * len(spoken)
+    forms = spoken if known is None else [words(text) for text in known]
+    own = _own_ngrams(spoken, n, template_share, forms) if share < 1.0 else [frozenset[int]()] * len(spoken)
     count = len(references)
     equal = {tuple(s) or (text,) for s, text in zip(spoken[:count], references, strict=True)}
     holders: dict[int, list[int]] = defaultdict(list)
@@ -65,11 +73,15 @@ def near_copies_of(
     return [(tuple(s) or (text,)) in equal or near(ngrams) for text, s, ngrams in found]
 
 
-def _own_ngrams(words: list[list[str]], n: int, template_share: float) -> list[frozenset[int]]:
-    """Each text's n-grams outside the template, as hashes; none for a text that is compared whole."""
-    hashed = [[hash(tuple(spoken[i : i + n])) for i in range(len(spoken) - n + 1)] for spoken in words]
-    spread = Counter(ngram for ngrams in hashed for ngram in set(ngrams))
-    most = max(FEWEST_FOR_TEMPLATE, template_share * len(words))
+def _own_ngrams(
+    words: list[list[str]], n: int, template_share: float, forms: list[list[str]]
+) -> list[frozenset[int]]:
+    """Each text's n-grams outside the template, as hashes; none for a text that is compared whole. The template is what
+    `forms` have in common."""
+    hashed = [_hashed(spoken, n) for spoken in words]
+    told = hashed if forms is words else [_hashed(spoken, n) for spoken in forms]
+    spread = Counter(ngram for ngrams in told for ngram in set(ngrams))
+    most = max(FEWEST_FOR_TEMPLATE, template_share * len(forms))
     own = []
     for spoken, ngrams in zip(words, hashed, strict=True):
         template = {i + j for i, ngram in enumerate(ngrams) if spread[ngram] > most for j in range(n)}
@@ -78,6 +90,10 @@ def _own_ngrams(words: list[list[str]], n: int, template_share: float) -> list[f
         kept = ngrams if clear is None else [ngrams[i] for i in clear]
         own.append(frozenset() if whole else frozenset(kept))
     return own
+
+
+def _hashed(spoken: list[str], n: int) -> list[int]:
+    return [hash(tuple(spoken[i : i + n])) for i in range(len(spoken) - n + 1)]
 
 
 def _join_overlapping(own: list[frozenset[int]], share: float, joined: _Joined) -> None:

@@ -168,6 +168,8 @@ class _HeldOut:
             share=section.near_copy,
             n=section.near_copy_ngram,
             template_share=section.template_share,
+            # A policy that writes the same again and again must not make a template of what it has copied.
+            known=[asked_text(p) for p in frozen] if written else None,
         )
 
     def has(self, place: int, problem: Problem) -> bool:

@@ -341,6 +341,17 @@ def test_the_same_sum_in_other_words_is_known_or_held_out():
     assert [reason for reason, _ in selection.refused] == ["held_out", "known", "known"]
 
 
+def test_a_held_out_problem_that_is_written_often_is_no_template():
+    held = "Tom has three red apples and buys four more of them at the market, then gives two to Ann. How many are left?"
+    short = "Tom has three red apples and buys four more of them"
+    frozen = [problem("dev", held, split=Split.DEV)] + [problem(f"t{i}", f"What is {i} + {i}?") for i in range(5)]
+    recipe = load_recipe("toy", [*SMALL, "propose.kind=model"])
+    for times in (1, 6):
+        offered = [problem(str(i), f"{short} {name}?") for i, name in enumerate(["now", "today", "", "so", "here"])]
+        found = select((offered * 2)[:times], recipe, 0, frozen=frozen, asked=frozen[1:])
+        assert {reason for reason, _ in found.refused} == {"held_out"} and not found.problems
+
+
 def test_what_is_too_alike_is_refused():
     recipe = load_recipe("self_play")
     story = "Ann has {} red marbles and finds {} more in a drawer at home"
