@@ -97,7 +97,7 @@ def _is_lower(rejected: Verdict, chosen: Verdict, options: DpoOptions) -> bool:
     if options.pairs == "verdict":
         right = chosen.outcome == Outcome.CORRECT
         return right and rejected.outcome in _LOWER and gap >= options.min_gap
-    judged = Outcome.ERROR not in (rejected.outcome, chosen.outcome)
+    judged = {rejected.outcome, chosen.outcome} <= {*_LOWER, Outcome.CORRECT}
     return judged and gap > 0.0 and gap >= options.min_gap
 
 

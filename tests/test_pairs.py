@@ -52,7 +52,7 @@ def test_right_is_set_against_wrong_and_each_stands_in_one_pair():
 
 def test_what_could_not_be_judged_is_never_rejected():
     assert of(judged((RIGHT,), (Outcome.ERROR, 0.0), (Outcome.TIMEOUT, 0.0))) == ([], {"nothing_lower": 1})
-    by_score = judged((RIGHT, 0.9), (Outcome.ERROR, 0.0))
+    by_score = judged((RIGHT, 0.9), (Outcome.ERROR, 0.0), (Outcome.TIMEOUT, 0.0))
     assert of(by_score, pairs="score") == ([], {"nothing_lower": 1})
 
 
