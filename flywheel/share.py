@@ -20,6 +20,8 @@ from flywheel.types import Sample, Split, Verdict
 
 SHARED = "shared_with"
 """The field of a manifest entry's info that names the run which a result was taken from."""
+REPAIR = "repair"
+"""The folder of a round's mixtures, which have manifests of their own."""
 
 
 def sharing(donors: Sequence[Run]) -> Do:
@@ -46,6 +48,8 @@ def take(stage: Stage, scope: Scope, donor: Run) -> bool:
         return False
     for name in entry.files:
         store.link(theirs.folder / name, scope.folder / name)
+    if stage.name == "gate" and (theirs.folder / REPAIR).is_dir():
+        store.link(theirs.folder / REPAIR, scope.folder / REPAIR)  # the mixture that it took is the generation
     info = {**entry.info, SHARED: entry.info.get(SHARED, donor.directory.name)}
     scope.manifest.record(stage.name, replace(entry, info=info))
     for name in entry.files:  # of own work that was interrupted before the donor came this far

@@ -183,6 +183,13 @@ def test_a_repair_that_was_cut_short_goes_on(prefix, repaired, tmp_path):
     assert contents(tmp_path / "run") == contents(repaired.directory)
 
 
+def test_a_repaired_round_is_shared_with_the_mixture_that_it_took(prefix, repaired, tmp_path):
+    do = collapse.poisoned("template", [1], 1.0, sharing([Run.load(prefix), repaired]))
+    shared = collapse.run_arm(tmp_path / "run", recipe("gate.repair=interpolate"), do, Silent())
+    assert "round 1 gate" in shared_stages(shared)
+    assert contents(tmp_path / "run") == contents(repaired.directory)
+
+
 def test_a_repaired_round_can_be_done_over(prefix, repaired):
     before = contents(repaired.directory)
     with repaired.locked():
