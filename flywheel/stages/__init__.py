@@ -39,7 +39,7 @@ CHECK = Stage(
     lambda s: {"model": s.run.facts["base"]["digest"], "problems": s.run.facts["problems"]["sha256"]}, work.check_stage,
 )  # fmt: skip
 PROPOSE = Stage(
-    "propose", 1, propose_files, propose_settings, propose_inputs, propose_stage,
+    "propose", 2, propose_files, propose_settings, propose_inputs, propose_stage,
 )  # fmt: skip
 SWEEP = Stage(
     "sweep", 1, lambda _: ("sweep_samples.parquet", "sweep_verdicts.parquet", "sweep.json"), sweep_settings,
@@ -56,11 +56,11 @@ VERIFY = Stage(
     lambda s: {"samples": key_of(s, "sample"), "verifiers": verifiers(s)}, work.verify_stage,
 )  # fmt: skip
 FILTER = Stage(
-    "filter", 2, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
+    "filter", 3, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
     filter_inputs, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
-    "train", 1, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, work.train_stage,
+    "train", 2, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
     "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
