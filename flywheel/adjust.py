@@ -8,6 +8,8 @@ are drawn from the champion, and the rejected round's examples are left out (`da
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from flywheel.recipe import Recipe, deep_merge, validate
@@ -40,11 +42,15 @@ def adjust(recipe: Recipe, rejected: Sequence[RoundRecord]) -> list[Change]:
 
 
 def applied(recipe: Recipe, changes: Sequence[Mapping[str, Any]]) -> Recipe:
-    """The recipe with the changes made."""
+    """The recipe with the changes made, but for fields that have another value by now than they were changed from:
+    what `flywheel redo --set` asks of a round that is planned holds."""
     raw = recipe.model_dump(mode="json")
     for change in changes:
+        fields = change["what"].split(".")
+        if reduce(getitem, fields, raw) != change["from"]:
+            continue
         nested: Any = change["to"]
-        for part in reversed(change["what"].split(".")):
+        for part in reversed(fields):
             nested = {part: nested}
         raw = deep_merge(raw, nested)
     return validate(raw, where="the changes after a rejection") if changes else recipe

@@ -80,3 +80,10 @@ def test_the_changed_recipe_is_a_recipe(line, times):
     assert after.sampling.temperatures[1] >= 0.5, "what the recipe asks for beyond the bounds is left alone"
     untouched = {"problems", "verify", "filter", "evaluate", "gate", "stop", "model", "data"}
     assert all(getattr(after, name) == getattr(hot, name) for name in untouched)
+
+
+def test_what_is_asked_of_a_planned_round_holds_against_its_plan():
+    found = adjust(recipe(), [rejected(1, "paths")])
+    after = applied(recipe("train.learning_rate=1e-6", "mix.human=0.1"), found)
+    assert after.train.learning_rate == 1e-6 and after.mix.human == 0.1
+    assert after.mix.base == changes(found)["mix.base"][1], "the other changes stay"
