@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -13,9 +13,13 @@ from flywheel.errors import RunError
 from flywheel.recipe import Recipe, differing_fields
 from flywheel.run import Run, Scope
 from flywheel.stages import FINALE, ROUND, STAGES, Stage
+from flywheel.stages.keys import verifiers
 from flywheel.types import Dropped, Example, Generation, Lesson, Pair, Sample, Verdict
 
 Row = TypeVar("Row")
+
+FROZEN = ("problems.", "ood ", "seed ", "model.base ", "model.characters.", "mix.general_source", "verify.held_out ")
+"""Beginnings of the fields, as `differing_fields` shows them, that a run reads once, when it begins."""
 
 
 def trace(run: Run, sample_id: str) -> list[str]:
@@ -106,8 +110,10 @@ def redo(run: Run, stage_name: str, round_index: int | None, recipe: Recipe) -> 
     if not any(stage.name in scope.manifest.entries() for stage, scope in following[:1]):
         where = "the base" if round_index is None else f"round {round_index}"
         raise RunError(f"{stage_name} of {where} has not been done in {run.directory}; there is nothing to do over")
+    _check_what_is_frozen(run.recipe, recipe)
     changed = Run(run.directory, recipe, run.reporter)
-    _check_what_stays(changed, {(scope.folder, stage.name) for stage, scope in following})
+    judges = verifiers(changed.baseline()) if recipe.verify != run.recipe.verify else None
+    _check_what_stays(changed, {(scope.folder, stage.name) for stage, scope in following}, judges)
     forgotten = []
     for stage, scope in reversed(following):
         if stage.name in scope.manifest.entries():
@@ -136,12 +142,24 @@ def _from(run: Run, stage_name: str, round_index: int | None) -> Iterator[tuple[
             yield stage, scope
 
 
-def _check_what_stays(run: Run, going: set[tuple[Path, str]]) -> None:
+def _check_what_is_frozen(before: Recipe, after: Recipe) -> None:
+    """Raise RunError for what was read once, when the run began: no stage that is made anew would see the change."""
+    for change in differing_fields(before.key(), after.key()):
+        if change.startswith(FROZEN):
+            raise RunError(f"{change}: that was settled when the run began, and no stage reads it again; start a new run")
+
+
+def _check_what_stays(run: Run, going: set[tuple[Path, str]], judges: dict[str, Any] | None) -> None:
+    """Raise RunError where a stage that stays was made with other settings, or with other verifiers than `judges`."""
     for scope in [run.baseline(), *run.rounds()]:
         for name, entry in scope.manifest.entries().items():
             if (scope.folder, name) in going:
                 continue
-            if differences := differing_fields(entry.ingredients["settings"], STAGES[name].settings(scope)):
+            made, now = entry.ingredients["settings"], STAGES[name].settings(scope)
+            if judges is not None and "verifiers" in entry.ingredients["inputs"]:
+                made = {**made, "verifiers": entry.ingredients["inputs"]["verifiers"]}
+                now = {**now, "verifiers": judges}
+            if differences := differing_fields(made, now):
                 place = "" if scope.round is None else f" --round {scope.round}"
                 raise RunError(
                     f"{name} of {scope.label} was made with another setting ({', '.join(differences)}) and would stay; "

@@ -241,6 +241,30 @@ def test_redo_keeps_what_comes_before_and_changes_what_comes_after(tmp_path):
     assert again.champion().index == 2
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("problems.count=50", r"problems\.count \(60 → 50\): that was settled when the run began"),
+        ("problems.template_share=0.5", "problems.template_share"),
+        ("seed=5", r"seed \(0 → 5\)"),
+        ("verify.held_out=exact", r"verify\.held_out \(None → 'exact'\)"),
+        ("ood=[{label='far', count=5}]", "ood "),
+    ],
+)
+def test_redo_refuses_what_no_stage_would_read(finished, override, words):
+    with pytest.raises(RunError, match=words):
+        redo(finished, "verify", 0, a_recipe(override))
+    assert finished.round(0).manifest.get("verify")
+
+
+@pytest.mark.parametrize("override", ["verify.deadline_seconds=60.0", "verify.memory_gib=4.0"])
+def test_candidates_are_not_judged_under_other_limits_than_the_base(finished, override):
+    """What times out under one deadline is right under another: the gate would accept a longer deadline."""
+    with pytest.raises(RunError, match=r"evaluate of base was made with another setting \(verifiers\.\(limits\)"):
+        redo(finished, "verify", 0, a_recipe(override))
+    assert finished.round(0).manifest.get("verify")
+
+
 def test_redo_refuses_what_is_not_there(finished):
     with pytest.raises(RunError, match="unknown stage 'trian'; known: check"):
         redo(finished, "trian", 0, finished.recipe)

@@ -28,11 +28,17 @@ def key_of(scope: Scope, stage: str) -> str | None:
 
 
 def verifiers(scope: Scope) -> dict[str, Any]:
-    """Identities of the verifiers in use, as they are now: an edited verifier makes a new key."""
-    run = scope.run
-    names = {p.verifier or run.recipe.verify.verifier for p in run.frozen_problems}
-    names |= {run.recipe.verify.verifier} if run.recipe.propose.kind else set()
-    return {name: run.verifier_identity(name) for name in sorted(names)}
+    """Identities of the verifiers in use, as they are now: an edited verifier makes a new key.
+
+    With them the limits that they judge under, where the recipe sets any: a completion that is a timeout under one
+    deadline is right under another.
+    """
+    run, verify = scope.run, scope.run.recipe.verify
+    names = {p.verifier or verify.verifier for p in run.frozen_problems}
+    names |= {verify.verifier} if run.recipe.propose.kind else set()
+    fields = {name: type(verify).model_fields[name].default for name in ("deadline_seconds", "memory_gib")}
+    limits = {name: getattr(verify, name) for name, usual in fields.items() if getattr(verify, name) != usual}
+    return {name: run.verifier_identity(name) for name in sorted(names)} | ({"(limits)": limits} if limits else {})
 
 
 def sections(*names: str) -> Callable[[Scope], dict[str, Any]]:
