@@ -7,6 +7,7 @@ the weights that it is changing. Prompts, verifier, number of completions and th
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -85,6 +86,8 @@ def make_trainer(job: Job, asked: Asked, problems: Sequence[Problem], reward: Tr
         "top_p": asked.top_p,
         "top_k": asked.top_k,
         "num_iterations": options.iterations,
+        # A generation is in no checkpoint: going on in the middle of its steps, the trainer would draw it once more.
+        "save_steps": math.ceil(section.save_steps / options.iterations) * options.iterations,
         "beta": options.beta,
         "epsilon": options.epsilon,
         "scale_rewards": options.scale_rewards,

@@ -41,11 +41,11 @@ EVEN = (
 )
 
 
-def recipe(tiny_model: Path, tmp_path: Path) -> Recipe:
+def recipe(tiny_model: Path, tmp_path: Path, *overrides: str) -> Recipe:
     own = tmp_path / "even.py"
     own.write_text(EVEN)
     mine = [f"model.base={tiny_model}", f"verify.verifier={own}:Even", "verify.max_error_share=0.5"]
-    plain = load_recipe("grpo", [*SMALL, *mine])
+    plain = load_recipe("grpo", [*SMALL, *mine, *overrides])
     return plain.model_copy(update={"verify": plain.verify.model_copy(update={"options": {}})})
 
 
@@ -105,7 +105,7 @@ def test_prompts_rewards_and_rows_are_those_of_the_runs_problems(tiny_model, tmp
     from flywheel.problems import load_problems
     from flywheel.training.job import Job
 
-    asked = recipe(tiny_model, tmp_path)
+    asked = recipe(tiny_model, tmp_path, "train.grpo.iterations=3")
     problems = [p for p in load_problems(asked).problems if p.split == "train"][:4]
     path = training.write_job(
         problems,
@@ -145,7 +145,8 @@ def test_prompts_rewards_and_rows_are_those_of_the_runs_problems(tiny_model, tmp
         Rollout(5, 0, "a", 1, False, expected[1]),
         Rollout(5, 1, "b", 2, False, expected[2]),
     ]
-    assert trainer.args.max_steps == 2 and trainer.args.generation_batch_size == 8 and trainer.num_generations == 4
+    assert trainer.args.max_steps == 2 * 3 and trainer.args.generation_batch_size == 8 and trainer.num_generations == 4
+    assert trainer.args.save_steps == 3, "no checkpoint between the steps on the same completions"
 
 
 def test_a_torn_line_is_left_out_and_rollouts_become_samples_problem_by_problem(tmp_path):
