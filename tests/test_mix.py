@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from flywheel.errors import RecipeError
 from flywheel.mix import check_mix, rounds_kept, training_set
-from flywheel.recipe import validate
+from flywheel.recipe import load_recipe, validate
+from flywheel.stages.learn import problems_with_solutions
 from flywheel.types import Example, Problem
 
 
@@ -67,6 +69,25 @@ def test_general_data_needs_a_source_and_room():
         a_recipe(mix={"general": 0.25})
     with pytest.raises(RecipeError, match=r"human \+ base \+ general is 1"):
         a_recipe(mix={"general": 0.5, "human": 0.5, "general_source": {}})
+
+
+def test_a_human_solution_that_carries_a_held_out_problem_is_refused():
+    text = "A farmer near the old mill keeps seventeen brown goats and sells four of them at the spring market in June"
+    problems = [
+        Problem("dev", text, "13", split="dev", solution="not taught anyway"),
+        Problem("clean", "What is 2 + 2?", "4", solution="It is 4."),
+        Problem("told", "What is 2 + 3?", "5", solution=f"Like this one: {text}. It is 5."),
+        Problem("asked", f"Answer quickly. {text}", "13", solution="It is 13."),
+    ]
+
+    def taught(*settings):
+        recipe = load_recipe("toy", ["mix.human=0.5", *settings])
+        run = SimpleNamespace(recipe=recipe, frozen_problems=problems)
+        found, refused = problems_with_solutions(SimpleNamespace(run=run, recipe=recipe, train_problems=problems[1:]))
+        return [p.id for p in found], refused
+
+    assert taught() == (["clean"], 2)
+    assert taught("filter.contamination=false") == (["clean", "told", "asked"], 0)
 
 
 def test_human_rows_need_solutions():

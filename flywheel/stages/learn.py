@@ -43,6 +43,19 @@ def read_lessons(scope: Scope) -> tuple[list[Lesson], dict[str, int]]:
     )
 
 
+def problems_with_solutions(scope: Scope) -> tuple[list[Problem], int]:
+    """The train problems whose human solutions may be learnt, and how many are refused because their prompt or their
+    solution carries a held-out problem, as an example of theirs would be."""
+    run, problems, section = scope.run, scope.train_problems, scope.run.recipe.filter
+    if not (scope.recipe.mix.human and section.contamination):
+        return problems, 0
+    held_out = HeldOut(
+        run.frozen_problems, share=section.contamination_share, template_share=run.recipe.problems.template_share
+    )
+    clean = [p for p in problems if not (p.solution and held_out.carried(p, p.solution))]
+    return clean, len(problems) - len(clean)
+
+
 def general_rows(scope: Scope) -> tuple[list[Example], int]:
     """The run's general data as examples, and how many rows were refused: problems of the run (a row would tell the
     policy what it is to find), and what carries a held-out one."""

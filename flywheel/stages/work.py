@@ -25,7 +25,7 @@ from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_
 from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
 from flywheel.stages.keys import generations_to_average, held_out_keys, round_index, rounds_to_learn, verifiers
-from flywheel.stages.learn import general_rows, pairs_of, read_lessons, take_trained
+from flywheel.stages.learn import general_rows, pairs_of, problems_with_solutions, read_lessons, take_trained
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.standing import standing
 from flywheel.sweep import balance_table
@@ -193,9 +193,12 @@ def train_stage(scope: Scope, key: str) -> dict[str, Any]:
     pairs: list[Pair] = []
     if "sft" in section.stages:
         general, refused = general_rows(scope)
-        rows = training_set(scope.recipe, index, by_round, problems, kinds=run.path_kinds(problems), general=general)
+        solved, carrying = problems_with_solutions(scope)
+        rows = training_set(scope.recipe, index, by_round, solved, kinds=run.path_kinds(problems), general=general)
         if refused:
             given["general_refused"] = refused
+        if carrying:
+            given["human_refused"] = carrying
     store.write_rows(scope.folder / "training_set.parquet", Example, rows)
     if "dpo" in section.stages:
         pairs, without = pairs_of(scope)
