@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from flywheel.near_copies import near_copies_of, near_copy_groups
 from flywheel.propose import accuracy_by_value, scheduled_problems, scheduled_value, select
 from flywheel.recipe import ProposeSection, load_recipe
 from flywheel.run import Run
+from flywheel.stages.keys import sweep_settings
 from flywheel.types import Example, Problem, Sample, Split, Verdict
 
 SMALL = ["problems.count=30", "problems.dev=8", "problems.test=4", "verify.workers=1", "evaluate.samples=2"]
@@ -109,6 +111,15 @@ def test_a_plan_that_is_made_anew_is_the_plan_it_was(finished, tmp_path):
         run.round(1).folder / "problems.parquet"
     ).exists()
     assert contents(spun(a_recipe(), tmp_path / "run").directory) == contents(finished.directory)
+
+
+def test_a_sweep_over_the_rounds_own_problems_has_that_in_its_key():
+    def key(*overrides):
+        scope = SimpleNamespace(run=SimpleNamespace(recipe=a_recipe("sampling.sweep.temperatures=[1.0]", *overrides)))
+        return sweep_settings(scope)
+
+    assert key("sampling.sweep.split=train", "propose.ask=new") != key("sampling.sweep.split=train")
+    assert key("propose.ask=new") == key(), "dev problems are the same either way"
 
 
 def test_what_is_proposed_is_in_the_key_of_what_is_planned(finished):
@@ -342,7 +353,7 @@ def test_the_same_sum_in_other_words_is_known_or_held_out():
 
 
 def test_a_held_out_problem_that_is_written_often_is_no_template():
-    held = "Tom has three red apples and buys four more of them at the market, then gives two to Ann. How many are left?"
+    held = "Tom has three red apples and buys four more of them at the market, then gives Ann two. How many remain?"
     short = "Tom has three red apples and buys four more of them"
     frozen = [problem("dev", held, split=Split.DEV)] + [problem(f"t{i}", f"What is {i} + {i}?") for i in range(5)]
     recipe = load_recipe("toy", [*SMALL, "propose.kind=model"])

@@ -92,7 +92,8 @@ class GrpoOptions(Section):
     """Completions an optimiser step, a multiple of `sampling.k`; problems that do not fill a last step are not
     asked."""
     micro_batch: Count = knob(16)
-    """Completions a forward pass and device; it divides `batch_size`."""
+    """Completions a forward pass and device; it divides `batch_size`. Only with `loss = "bnpo"` does it change what is
+    learnt."""
     iterations: Count = 1
     """Optimiser steps on the same completions."""
     beta: Annotated[float, Field(ge=0.0)] = 0.0
@@ -102,7 +103,8 @@ class GrpoOptions(Section):
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Advantages are divided by the deviation of a problem's rewards, of the step's, or not at all."""
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = "dapo"
-    """How the loss is averaged over tokens (TRL's `loss_type`): `grpo` by completion, the others over the step."""
+    """How the loss is averaged over tokens (TRL's `loss_type`): `grpo` by completion, `bnpo` over a forward pass, the
+    others over the step."""
 
 
 TrainingStage = Literal["sft", "dpo", "privileged", "grpo"]

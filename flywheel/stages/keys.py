@@ -160,6 +160,9 @@ def sample_settings(scope: Scope) -> dict[str, Any]:
     settings = sections("model", "policy", "sampling")(scope)
     if scope.run.recipe.train.objective == "grpo":
         settings |= adjusted_sections("train", "verify")(scope)
+        options = scope.recipe.train.grpo
+        if options.loss == "bnpo":
+            settings["micro_batch"] = options.micro_batch  # a mean over each forward pass's tokens
     return settings
 
 
@@ -193,7 +196,12 @@ def sweep_settings(scope: Scope) -> dict[str, Any]:
     names = ("sweep", "top_p", "top_k", "max_tokens", "stop")
     asked = {name: value for name, value in recipe.sampling.key().items() if name in names}
     kept = {name: value for name, value in recipe.filter.key().items() if name in ("cap", "min_score")}
-    return {**sections("model", "policy")(scope), "sampling": asked, "filter": kept}
+    pool = (
+        {"propose": {"ask": recipe.propose.ask}}
+        if recipe.propose.kind and recipe.sampling.sweep.split == "train"
+        else {}
+    )
+    return {**sections("model", "policy")(scope), "sampling": asked, "filter": kept, **pool}
 
 
 def sweep_inputs(scope: Scope) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from flywheel.prompts import conversation
 from flywheel.recipe import Recipe, load_recipe
 from flywheel.run import Run
 from flywheel.stages import FILTER, PLAN, SAMPLE, TRAIN, VERIFY, run_stage
+from flywheel.stages.keys import sample_settings
 from flywheel.types import Sample, Verdict
 
 SMALL = [
@@ -206,6 +208,16 @@ def test_a_verifier_that_needs_the_trainers_memory_is_refused(tmp_path):
     verify = plain.verify.model_copy(update={"verifier": f"{own}:Large", "options": {}})
     with pytest.raises(RecipeError, match="'grpo' asks verifier .*Large.* at every step"):
         Run.open(plain.model_copy(update={"verify": verify}), tmp_path / "run")
+
+
+def test_the_size_of_a_forward_pass_is_in_the_key_where_the_loss_rests_on_it():
+    def key(*overrides):
+        made = load_recipe("grpo", list(overrides))
+        return sample_settings(SimpleNamespace(run=SimpleNamespace(recipe=made), recipe=made))
+
+    small, large = ("train.grpo.micro_batch=8", "train.grpo.micro_batch=16")
+    assert key(small) == key(large)
+    assert key("train.grpo.loss=bnpo", small) != key("train.grpo.loss=bnpo", large)
 
 
 def test_online_rounds_stay_within_the_budget_of_the_others():
