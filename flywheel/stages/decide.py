@@ -71,12 +71,13 @@ def _repair(
             run_stage(INTERPOLATE, mixture)
             tokens += run_stage(evaluate, mixture)["tokens"]
             pass_at = _metrics(mixture)["dev"]["pass_at"]
-            mixtures.append(Mixture(alpha, _decide(mixture, champion), pass_at["1"], pass_at[k]))
+            # A k that no problem has judged completions for is absent.
+            mixtures.append(Mixture(alpha, _decide(mixture, champion), pass_at.get("1", 0.0), pass_at.get(k, 0.0)))
     except ModelError as error:  # of another shape, or not safetensors: the candidate stays as it was judged
         record: dict[str, Any] = {"method": "interpolate", "taken": None, "mixtures": [], "impossible": str(error)}
         reasons = [*decision.reasons, f"it could not be mixed with the champion: {error}"]
         return Decision(False, reasons, decision.checks), record, tokens
-    before = _metrics(run.evaluation_of(champion))["dev"]["pass_at"]["1"]
+    before = _metrics(run.evaluation_of(champion))["dev"]["pass_at"].get("1", 0.0)
     return *repaired(decision, mixtures, before), tokens
 
 
