@@ -146,7 +146,7 @@ def _check_what_is_frozen(before: Recipe, after: Recipe) -> None:
     """Raise RunError for what was read once, when the run began: no stage that is made anew would see the change."""
     for change in differing_fields(before.key(), after.key()):
         if change.startswith(FROZEN):
-            raise RunError(f"{change}: that was settled when the run began, and no stage reads it again; start a new run")
+            raise RunError(f"{change}: settled when the run began, and no stage reads it again; start a new run")
 
 
 def _check_what_stays(run: Run, going: set[tuple[Path, str]], judges: dict[str, Any] | None) -> None:

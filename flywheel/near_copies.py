@@ -73,9 +73,7 @@ def near_copies_of(
     return [(tuple(s) or (text,)) in equal or near(ngrams) for text, s, ngrams in found]
 
 
-def _own_ngrams(
-    words: list[list[str]], n: int, template_share: float, forms: list[list[str]]
-) -> list[frozenset[int]]:
+def _own_ngrams(words: list[list[str]], n: int, template_share: float, forms: list[list[str]]) -> list[frozenset[int]]:
     """Each text's n-grams outside the template, as hashes; none for a text that is compared whole. The template is what
     `forms` have in common."""
     hashed = [_hashed(spoken, n) for spoken in words]

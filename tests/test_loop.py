@@ -244,7 +244,7 @@ def test_redo_keeps_what_comes_before_and_changes_what_comes_after(tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("problems.count=50", r"problems\.count \(60 → 50\): that was settled when the run began"),
+        ("problems.count=50", r"problems\.count \(60 → 50\): settled when the run began"),
         ("problems.template_share=0.5", "problems.template_share"),
         ("seed=5", r"seed \(0 → 5\)"),
         ("verify.held_out=exact", r"verify\.held_out \(None → 'exact'\)"),
