@@ -29,7 +29,7 @@ from flywheel.stages import Stage, run_stage
 from flywheel.store import read_json
 from flywheel.types import Generation
 
-GPU_STAGES = frozenset({"sample", "evaluate", "train", "finale"})
+GPU_STAGES = frozenset({"sweep", "sample", "evaluate", "train", "finale"})
 RETRY_DELAYS = [5.0, 30.0]  # seconds; an engine that dies three times will not live
 
 
@@ -111,10 +111,18 @@ def stage_task(stage: Stage, scope: Scope) -> Task[[], dict[str, Any]]:
 
 def needs_gpu(stage: Stage, scope: Scope) -> bool:
     """Whether a stage may load weights: the gate does where it tries mixtures before it rejects, propose where the
-    policy writes."""
+    policy writes, filter where it asks how examples fit, verify where a verifier brings a model of its own."""
     recipe = scope.run.recipe
-    loads = {"gate": recipe.gate.repair != "none", "propose": recipe.propose.kind == "model"}
-    return stage.name in GPU_STAGES or loads.get(stage.name, False)
+    match stage.name:
+        case "gate":
+            return recipe.gate.repair != "none"
+        case "propose":
+            return recipe.propose.kind == "model"
+        case "filter":
+            return recipe.filter.fit is not None
+        case "verify":
+            return any(scope.run.traits(problem.id).exclusive for problem in scope.train_problems)
+    return stage.name in GPU_STAGES
 
 
 def task_name(stage: str, scope: Scope) -> str:

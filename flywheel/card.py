@@ -63,9 +63,9 @@ def _front_matter(run: RunView, champion: Generation, test: dict[str, Any] | Non
     fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if on_hub:
         fields |= {"base_model": base, "base_model_relation": "finetune"}
-    datasets = [source.name for source in _sources(run.recipe) if source.source == "datasets"]
-    if named := [name for name in dict.fromkeys(datasets) if _HUB_ID.fullmatch(name)]:
-        fields["datasets"] = named
+    named = [source_name(source) for source in _sources(run.recipe)]
+    if datasets := list(dict.fromkeys(name for name, from_hub in named if from_hub)):
+        fields["datasets"] = datasets
     fields["tags"] = ["flywheel", "expert-iteration", "rejection-sampling-fine-tuning", f"recipe:{run.recipe.name}"]
     measured, split = (test["champion"], "test") if test else (champion.metrics["dev"], "dev")
     fields["model-index"] = [
@@ -74,7 +74,7 @@ def _front_matter(run: RunView, champion: Generation, test: dict[str, Any] | Non
             "results": [
                 {
                     "task": {"type": "text-generation"},
-                    "dataset": {"name": _told(run.recipe.problems), "type": run.recipe.problems.name, "split": split},
+                    "dataset": {"name": _told(run.recipe.problems), "type": named[0][0], "split": split},
                     "metrics": [
                         {"type": f"pass@{k}", "name": f"pass@{k} ({split})", "value": round(value, 4)}
                         for k, value in sorted(measured["pass_at"].items(), key=lambda item: int(item[0]))
@@ -91,12 +91,24 @@ def _sources(recipe: Recipe) -> list[ProblemSource]:
     return [recipe.problems, *recipe.ood]
 
 
-def _told(source: ProblemSource) -> str:
-    """What the problems are called: a task, a data set, or the names of files."""
+def source_name(source: ProblemSource) -> tuple[str, bool]:
+    """What problems are called, and whether that is their name on the Hub: a task, a generator, a data set, or files.
+    Of a local path only the last part is told."""
     if source.source == "file":
         paths = source.path if isinstance(source.path, list) else [source.path or ""]
-        return ", ".join(Path(path).name for path in paths)
-    return f"reasoning-gym {source.name}" if source.source == "reasoning_gym" else source.name
+        return ", ".join(Path(path).name for path in paths), False
+    if source.source == "reasoning_gym":
+        return source.name, False
+    on_hub = source.source == "datasets" and not Path(source.name).expanduser().exists()
+    if on_hub and _HUB_ID.fullmatch(source.name):
+        return source.name, True
+    return Path(source.name).name, False
+
+
+def _told(source: ProblemSource) -> str:
+    """What the problems are called, for people."""
+    name, _ = source_name(source)
+    return f"reasoning-gym {name}" if source.source == "reasoning_gym" else name
 
 
 # ---- what people read ----------------------------------------------------------------------------
@@ -168,7 +180,8 @@ def _rate(measured: dict[str, Any], k: str) -> str:
 
 def _verifiers(run: RunView) -> str:
     found = run.facts.get("verifiers", {})
-    return ", ".join(f"`{name}` {identity.get('version', '')}".rstrip() for name, identity in sorted(found.items()))
+    named = [(Path(name).name, identity.get("version", "")) for name, identity in sorted(found.items())]
+    return ", ".join(f"`{name}` {version}".rstrip() for name, version in named)
 
 
 def _lineage(run: RunView, champion: Generation) -> Iterator[str]:

@@ -21,6 +21,8 @@ from flywheel.waves import Ledger, Wave, cohorts, legs, needs_verdicts, next_wav
 
 VERIFY_CHUNK = 256
 """Samples that are handed to the verifiers, and kept, at once where none are being drawn."""
+EXCLUSIVE_CHUNK = 16
+"""The same where a verifier is exclusive: one with a model of its own may take a minute for each."""
 
 
 class Alongside:
@@ -181,7 +183,7 @@ def judge(scope: Scope, samples: Sequence[Sample], *, file: str, key: str) -> di
     if exclusive:
         run.release_policy()
     try:
-        for chunk in _chunks(samples):
+        for chunk in _chunks(samples, EXCLUSIVE_CHUNK if exclusive else VERIFY_CHUNK):
             alongside.add(chunk)
         finished = alongside.finish(tell)
     finally:
@@ -209,12 +211,12 @@ def _refuse_errors(
     )
 
 
-def _chunks(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-    """Samples in pieces of about `VERIFY_CHUNK`, all those of a problem in the same one."""
+def _chunks(samples: Sequence[Sample], size: int) -> Iterator[list[Sample]]:
+    """Samples in pieces of about `size`, all those of a problem in the same one."""
     chunk: list[Sample] = []
     for group in _by_problem(samples).values():
         chunk += group
-        if len(chunk) >= VERIFY_CHUNK:
+        if len(chunk) >= size:
             yield chunk
             chunk = []
     if chunk:

@@ -160,7 +160,8 @@ def _prefect() -> Finding:
 
 
 def _left_behind(run: Path | None) -> Iterator[Finding]:
-    folders = [run / "pids"] if run else sorted(Path("runs").glob("*/pids"))
+    # The arms of `flywheel controls` and `ablate` lie a folder deeper.
+    folders = [run / "pids"] if run else sorted(p for deep in ("*/pids", "*/*/pids") for p in Path("runs").glob(deep))
     ended = [line for folder in folders if folder.is_dir() for line in guard.reap(folder)]
     for line in ended:
         yield Finding("note", "left over", line)

@@ -1,8 +1,9 @@
 """Guided samples: how far hinted ones are let in.
 
 Training on right answers that were written with the solution in sight can cost most of a model's accuracy, and what
-goes first is that it voices doubt (Kim 2026: 54.8 to 20.2 on AIME24 after 800 such traces, 51.0 after unguided ones).
-So their share is bounded, and one that hardly voices doubt where the model by itself does is not learnt from.
+goes first is that it voices doubt (Kim et al. 2026, arXiv:2603.24472: 54.8 to 20.2 on AIME24 after 800 such traces,
+51.0 after unguided ones). So their share is bounded, and one that hardly voices doubt where the model by itself does is
+not learnt from.
 """
 
 from __future__ import annotations

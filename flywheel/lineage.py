@@ -108,6 +108,8 @@ def redo(run: Run, stage_name: str, round_index: int | None, recipe: Recipe) -> 
         raise RunError(f"unknown stage {stage_name!r}; known: {', '.join(STAGES)}")
     following = list(_from(run, stage_name, round_index))
     if not any(stage.name in scope.manifest.entries() for stage, scope in following[:1]):
+        if round_index is None and any(stage.name == stage_name for stage in ROUND):
+            raise RunError(f"{stage_name} is a stage of a round; say which: give --round N")
         where = "the base" if round_index is None else f"round {round_index}"
         raise RunError(f"{stage_name} of {where} has not been done in {run.directory}; there is nothing to do over")
     _check_what_is_frozen(run.recipe, recipe)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flywheel import store
-from flywheel.card import base_name, card, write_card
+from flywheel.card import base_name, card, source_name, write_card
 from flywheel.loop import spin
 from flywheel.models import model_digest
-from flywheel.recipe import ModelSection, Recipe, load_recipe
+from flywheel.recipe import ModelSection, ProblemSource, Recipe, load_recipe
 from flywheel.run import Run
 
 TINY = ("problems.count=40", "problems.dev=8", "problems.test=8", "evaluate.resamples=100")
@@ -78,6 +79,34 @@ def test_texts_of_a_recipe_cannot_change_the_front_matter(finished: Run) -> None
     loaded = ModelCard(card(Run(finished.directory, recipe, finished.reporter), finished.champion()))
     assert loaded.data.license is None
     assert loaded.data.eval_results[0].dataset_type == 'a": {}\n---\nlicense: mit\n# "ü'
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"source": "reasoning_gym", "name": "chain_sum"}, ("chain_sum", False)),
+        ({"source": "file", "path": ["/home/somebody/a.jsonl", "b.parquet"]}, ("a.jsonl, b.parquet", False)),
+        ({"source": "generator", "name": "/home/somebody/mine.py:Sums"}, ("mine.py:Sums", False)),
+        ({"source": "datasets", "name": "openai/gsm8k"}, ("openai/gsm8k", True)),
+        ({"source": "datasets", "name": "data/mine"}, ("mine", False)),
+        ({"source": "datasets", "name": "/home/somebody/data/mine"}, ("mine", False)),
+    ],
+)
+def test_problems_by_name(
+    source: dict[str, Any], told: tuple[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/mine").mkdir(parents=True)
+    assert source_name(ProblemSource(**source)) == told
+
+
+def test_of_files_of_the_machine_only_names_are_told(finished: Run) -> None:
+    problems = finished.recipe.problems.model_copy(update={"source": "file", "path": "/home/somebody/mine.jsonl"})
+    run = Run(finished.directory, finished.recipe.model_copy(update={"problems": problems}), finished.reporter)
+    run.facts["verifiers"] = {"/home/somebody/judge.py:Mine": {"version": "3"}}
+    text = card(run, finished.champion())
+    assert "mine.jsonl" in text and "`judge.py:Mine` 3" in text
+    assert "/home/somebody" not in text and "chain_sum" not in text
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,11 @@ def test_mistakes_in_a_problem_file(capsys, content, words):
         ([], "the following arguments are required: COMMAND; see flywheel --help"),
         (["rnu"], "invalid choice: 'rnu'"),
         (["verify", "math", "x.jsonl"], "the following arguments are required: --out; see flywheel verify --help"),
-        (["run", "toy", "--rounds", "none"], "--rounds"),
+        (["run", "toy", "--rounds", "none"], "--rounds: 'none' is no whole number from 1 up; see flywheel run --help"),
+        (["run", "toy", "--rounds", "0"], "--rounds: '0' is no whole number from 1 up"),
+        (["plan", "toy", "--problems", "many"], "--problems: 'many' is no whole number from 1 up"),
+        (["plan", "toy", "--right", "half"], "--right: 'half' is no share from 0 to 1"),
+        (["plan", "toy", "--length", "nan"], "--length: 'nan' is no share from 0 to 1"),
     ],
 )
 def test_mistakes_on_the_command_line(capsys, arguments, words):
@@ -150,6 +154,7 @@ def test_mistakes_with_runs(capsys):
     capsys.readouterr()
     assert "sampling.k (4 → 2)" in one_line(capsys, "run", "toy", *SMALL, "--no-prefect", "--set", "sampling.k=2")
     assert "has not been done" in one_line(capsys, "redo", "train", "runs/toy", "--round", "9")
+    assert "give --round N" in one_line(capsys, "redo", "train", "runs/toy")
 
 
 def test_unwritable_places(capsys):

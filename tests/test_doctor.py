@@ -54,6 +54,16 @@ def test_it_ends_what_a_run_left_whose_guard_was_killed_too(tmp_path, capsys):
             time.sleep(0.05)
 
 
+def test_it_looks_into_runs_and_their_arms(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    looked: list[str] = []
+    monkeypatch.setattr(doctor.guard, "reap", lambda folder: looked.append(str(folder)) or [])
+    for run in ("runs/demo", "runs/demo-arms/no_verifier"):
+        Path(run, "pids").mkdir(parents=True)
+    assert [finding.mark for finding in doctor._left_behind(None)] == ["ok"]
+    assert looked == ["runs/demo/pids", "runs/demo-arms/no_verifier/pids"]
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,10 +1,11 @@
-"""docs/design.md's list of layers, held to: a module imports only from its own layer's files above it."""
+"""docs/architecture.md's list of layers, held to: a module imports only from its own layer's files above it."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,14 @@ def test_a_module_imports_only_from_above_it(name: str) -> None:
     for target in sorted(imported(PATHS[name])):
         if target.startswith("flywheel.") and layer(target) in RANK:
             assert RANK[layer(target)] <= RANK[own], f"{name} imports {target}, which stands below it"
+
+
+def test_the_page_on_architecture_names_every_layered_module() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    listed = page.partition("## Layers")[2].split("```")[1]
+    words = {word for line in listed.splitlines() for word in line.partition("   ")[0].replace("/", "").split()}
+    missing = [name for name in RANK if not any(fnmatch(name, word) for word in words)]
+    assert missing == []
 
 
 def test_only_flows_import_prefect() -> None:

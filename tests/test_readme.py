@@ -12,12 +12,13 @@ import pytest
 from flywheel.cli import _parser
 from flywheel.judgements import to_judgement
 from flywheel.plugins import make_verifier
-from flywheel.recipe import shipped_recipes, validate
+from flywheel.recipe import apply_overrides, load_recipe, shipped_recipes, validate
 from flywheel.types import Outcome, Problem
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [README, *(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md")))]
+PLACES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [place.read_text(encoding="utf-8") for place in PLACES]
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -25,13 +26,41 @@ def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [line.partition("  #")[0] for page in PAGES for block in blocks("", page) for line in block.splitlines()]
+def commands(page: str) -> list[str]:
+    """The commands of a page, from fenced blocks and from indented lines, continued lines joined, `&&` taken apart."""
+    lines = "\n".join([*blocks("", page), *re.findall(r"^ {4}((?:flywheel|python) .*)$", page, re.MULTILINE)])
+    joined = lines.replace("\\\n", " ").splitlines()
+    return [part.strip() for line in joined for part in line.partition("  #")[0].split("&&")]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.match(r"(\.venv/bin/)?flywheel ", c)])
+COMMANDS = [command for page in PAGES for command in commands(page)]
+OURS = sorted({c for c in COMMANDS if re.match(r"(\.venv/bin/)?flywheel ", c)})
+BENCHMARKS = sorted({c for c in COMMANDS if c.startswith("python benchmarks/")})
+
+
+@pytest.mark.parametrize("command", OURS)
 def test_commands_are_those_of_the_command_line(command: str) -> None:
     arguments = _parser().parse_args(shlex.split(command)[1:])
     assert callable(arguments.command)
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_recipes_that_are_run_exist_and_take_the_settings(command: str) -> None:
+    given = _parser().parse_args(shlex.split(command)[1:])
+    if getattr(given, "recipe", None) in shipped_recipes():
+        load_recipe(given.recipe, given.overrides)
+    else:
+        for setting in getattr(given, "overrides", []):
+            if "…" not in setting:
+                apply_overrides(load_recipe("demo").model_dump(mode="json"), [setting])
+
+
+@pytest.mark.parametrize("command", BENCHMARKS)
+def test_benchmarks_exist_and_take_the_options(command: str) -> None:
+    _, script, *words = shlex.split(command)
+    code = (ROOT / script).read_text(encoding="utf-8")
+    for option in (word for word in words if word.startswith("--")):
+        assert f'add_argument("{option}"' in code, f"{script} has no option {option}"
 
 
 def test_make_targets_exist() -> None:
@@ -62,18 +91,18 @@ def test_the_verifier_judges(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]):
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+    headings = {
+        place: {anchor(h) for h in re.findall(r"^#+ (.*)$", place.read_text(), re.MULTILINE)} for place in PLACES
+    }
+    for place, page in zip(PLACES, PAGES, strict=True):
+        for target, at in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page):
+            if target.startswith("https://"):
+                continue
+            there = (place.parent / target).resolve() if target else place
+            assert there.exists(), f"{place.name}: {target}"
+            assert not at or at in headings[there], f"{place.name}: {target}#{at}"
 
 
-def test_named_recipes_and_settings_exist() -> None:
-    for name in re.findall(r"flywheel (?:run|show|submit) ([a-z]+)\b(?![./_])", "\n".join(COMMANDS)):
-        assert name in {*shipped_recipes(), "recipe", "runs"}, name
-    for setting in re.findall(r"--set ([\w.]+=[\w./-]+)", "\n".join(COMMANDS)):
-        place, _, value = setting.partition("=")
-        nested: object = tomllib.loads(f"v = {value}")["v"] if re.fullmatch(r"[\d.]+", value) else value
-        for part in reversed(place.split(".")):
-            nested = {part: nested}
-        assert isinstance(nested, dict)
-        validate(nested)
+def anchor(heading: str) -> str:
+    """What a heading is called in a link, by GitHub's rule: lower case, hyphens for spaces, no other punctuation."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

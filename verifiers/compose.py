@@ -47,7 +47,8 @@ from flywheel import (
 Said = dict[int, Judgement]
 """What parts said of a completion, by their position; those that were not asked are missing."""
 
-_ISOLATION = ("namespaces", "landlock", "worker", "unsafe")  # best first; a label of someone's own counts as the last
+# Best first: behind `kernel` nothing of a completion is executed. A label of someone's own counts as the last.
+_ISOLATION = ("kernel", "namespaces", "landlock", "worker", "unsafe")
 _WORST_FIRST = (Outcome.WRONG, Outcome.TIMEOUT, Outcome.NO_ANSWER)
 
 
@@ -204,7 +205,7 @@ class AllOf(_Composition):
     """CORRECT where every part says so; the score is the lowest part's."""
 
     name: ClassVar[str] = "all_of"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def _decided(self, said: Said) -> bool:
         return any(j.outcome not in (Outcome.CORRECT, Outcome.ERROR) for j in said.values())
@@ -223,7 +224,7 @@ class AnyOf(_Composition):
     """CORRECT where a part says so; the score is the highest part's."""
 
     name: ClassVar[str] = "any_of"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def _decided(self, said: Said) -> bool:
         return any(j.outcome == Outcome.CORRECT for j in said.values())
@@ -243,7 +244,7 @@ class Weighted(_Composition):
     """The weighted mean of the parts' scores; CORRECT from `threshold` on."""
 
     name: ClassVar[str] = "weighted"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     threshold: float = 0.5
     """The score from which a completion is CORRECT."""

@@ -44,7 +44,7 @@ class Judge:
     writes no verdict a rating is its expectation under the judge's probabilities (Liu et al. 2023, arXiv:2303.16634).
     `mode = "compare"`: all samples of a problem are compared, each with `rivals` others and with the
     alternatives, twice in opposite positions; the score is the share of rivals that it beats, ties half.
-    Lower `filter.min_score` to the threshold.
+    `filter.min_score` can ask for more than the threshold.
     """
 
     name: ClassVar[str] = "judge"

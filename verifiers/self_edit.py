@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
-from flywheel import Judgement, ModelError, Outcome, Problem, model_folder, model_identity, torch_device
+from flywheel import (
+    FlywheelError,
+    Judgement,
+    ModelError,
+    Outcome,
+    Problem,
+    model_folder,
+    model_identity,
+    torch_device,
+)
 from flywheel.verifiers.passages import Passages
 
 ASKED = "Question: {question}\nAnswer:"
@@ -39,6 +48,7 @@ class SelfEdit:
     version: ClassVar[str] = "2"
     exclusive: ClassVar[bool] = True
     deadline_outcome: ClassVar[str] = "error"
+    deadline_seconds: ClassVar[float] = 300.0
     path_kind: ClassVar[str] = "text"
 
     model: str = "smollm2-135m-instruct"
@@ -71,6 +81,14 @@ class SelfEdit:
             raise ValueError("learning_rate is greater than 0, and margin from 0 to under 1")
         self._loaded: tuple[Any, Any, dict[str, Any]] | None = None
         self._before: dict[str, float] = {}
+
+    def lacks(self) -> str | None:
+        """Why its model is not to be had, where it is not."""
+        try:
+            model_folder(self.model)
+        except FlywheelError as error:
+            return str(error)
+        return None
 
     def identity(self) -> dict[str, Any]:
         """The digest of the model's files."""

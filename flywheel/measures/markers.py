@@ -7,14 +7,14 @@ from typing import Any
 import polars as pl
 
 MARKERS = ("wait", "hmm", "perhaps", "maybe", "actually", "alternatively", "seems", "might", "likely", "check")
-"""The ten words of Kim 2026."""
+"""The ten words of Kim et al. 2026, arXiv:2603.24472."""
 
 
 def markers(completions: pl.Series, tokens: int) -> dict[str, Any]:
     """How often texts hedge, counted in two ways; None where there is no text, or no token.
 
     `count_per_response` is the mean number of substrings, whatever surrounds them ("check" in "checkmate"), in lower
-    case, as Kim 2026 counts. `density` is the number of whole words per 1,000 of `tokens`, which neither length nor
+    case, as Kim et al. count. `density` is the number of whole words per 1,000 of `tokens`, which neither length nor
     compounds move; `by_word` has the density of each word.
     """
     if completions.is_empty():

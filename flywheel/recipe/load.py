@@ -39,8 +39,11 @@ def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) ->
     path = known.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
         near = difflib.get_close_matches(str(name_or_path), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise RecipeError(f"no recipe {str(name_or_path)!r}: it is neither a file nor one of {', '.join(known)}.{hint}")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise RecipeError(
+            f"no recipe {str(name_or_path)!r}: {hint}`flywheel recipes` lists the shipped ones, and there is neither a "
+            "recipe file nor a run's folder of this name"
+        )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

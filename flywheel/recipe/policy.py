@@ -38,7 +38,7 @@ class VllmOptions(Section):
     kv_cache_gib: Annotated[float, Field(gt=0.0)] = knob(2.0)
     """On a CPU: memory for the key-value cache, in GiB."""
     max_sequences: Count | None = knob(None)
-    """Sequences in one batch. None is measured-good for the device (docs/benchmarks.md)."""
+    """Sequences in one batch. None takes 256 on a CPU (docs/benchmarks.md) and vLLM's own number on a GPU."""
     max_model_len: Count | None = None
     """Longest prompt plus completion in tokens; None takes what the run needs."""
     eager: bool | None = knob(None)

@@ -16,8 +16,8 @@ class ProblemSource(Section):
     """`reasoning_gym` and `generator` generate; `file` reads JSONL or Parquet; `datasets` reads a hub id or a
     folder."""
     name: str = "chain_sum"
-    """For `reasoning_gym` the task's name; for `generator` a registered name (`metamath`), `pkg.mod:Name` or
-    `file.py:Name`; for `datasets` the hub id or the folder."""
+    """For `reasoning_gym` the task's name; for `generator` a registered name (`metamath`, `passages`, `sums`),
+    `pkg.mod:Name` or `file.py:Name`; for `datasets` the hub id or the folder."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """For `reasoning_gym` and `generator`: the task's own parameters, for example `min_terms = 2`."""
     seed: int = 0

@@ -13,6 +13,7 @@ from flywheel.recipe import EvaluateSection
 from flywheel.report import page
 from flywheel.report.chart import Chart, Series
 from flywheel.report.held_out import dev_counts, finale, test_counts
+from flywheel.types import Split
 from flywheel.view import RunView
 
 ByContent = dict[str, tuple[int, int]]
@@ -123,16 +124,17 @@ def _cautions(runs: Mapping[str, RunView], split: str, samples: int) -> list[str
 
 
 def _measured_with(run: RunView) -> dict[str, Any]:
-    recipe = run.recipe
-    verifiers = {name: identity.get("version") for name, identity in run.facts.get("verifiers", {}).items()}
+    recipe, known = run.recipe, run.facts.get("verifiers", {})
+    held_out = (p for p in run.frozen_problems if p.split != Split.TRAIN or p.ood)
+    judges = sorted({p.verifier or recipe.verify.verifier for p in held_out})
     return {
         "the base model": [recipe.model.base, str(run.facts["base"]["digest"])[:12]],
         "the temperature of evaluation": recipe.evaluate.temperature,
         "the nucleus of evaluation": recipe.evaluate.top_p,
         "the token limit": recipe.sampling.max_tokens,
         "the system prompt": recipe.model.system,
-        "the verifiers' versions": verifiers,
-        "the verifier's options": recipe.verify.options,
+        "the verifiers of held-out problems": {name: known.get(name, {}).get("version") for name in judges},
+        "the options of these verifiers": {name: recipe.verify.options_of(name) for name in judges},
     }
 
 

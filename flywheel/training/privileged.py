@@ -2,9 +2,9 @@
 
 The teacher is the start itself, frozen, behind a prompt with the solution in it; the student sees the plain prompt. At
 each token of a completion that the student sampled, the student's distribution is drawn towards the teacher's, over the
-whole vocabulary (on-policy distillation: Agarwal et al. 2024, arXiv:2306.13649; the privileged teacher as in SDPO and
-OPSD, 2026). TRL's trainers for this (`trl.experimental.sdft`, `sdpo`) sample by themselves; ours takes what the round
-has drawn and judged.
+whole vocabulary (on-policy distillation: Agarwal et al. 2024, arXiv:2306.13649; the privileged teacher as in OPSD:
+Zhao et al. 2026, arXiv:2601.18734). TRL's trainers for this (`trl.experimental.sdft`, `sdpo`) sample by themselves;
+ours takes what the round has drawn and judged.
 """
 
 from __future__ import annotations

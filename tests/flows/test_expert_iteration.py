@@ -16,7 +16,7 @@ from flywheel.loop import spin
 from flywheel.progress import Silent
 from flywheel.recipe import load_recipe
 from flywheel.run import Run
-from flywheel.stages import Stage
+from flywheel.stages import STAGES, Stage
 
 CLOCKS = {"manifest.json", "run.json", "report.html", "lock"}
 
@@ -97,6 +97,34 @@ def test_what_needs_a_gpu_is_tagged(done, prefect_api, settled):
     assert {name for name, given in tags.items() if "gpu" in given} == {
         name for name in tags if name.split("-")[0] in ("sample", "evaluate", "train", "finale")
     }
+
+
+LOADING = [
+    ("sweep", "sampling.sweep.temperatures=[0.8, 1.0]"),
+    ("gate", "gate.repair=interpolate"),
+    ("propose", "propose.kind=model"),
+    ("filter", "filter.fit={}"),
+]
+
+
+@pytest.mark.parametrize(("stage", "setting"), LOADING)
+def test_what_loads_weights_for_a_setting_needs_a_gpu(tmp_path, stage, setting):
+    from flywheel.flows.expert_iteration import GPU_STAGES, needs_gpu
+
+    with_it, plain = (Run(tmp_path, load_recipe("demo", s), Silent()).round(0) for s in ([setting], []))
+    assert needs_gpu(STAGES[stage], with_it)
+    assert stage in GPU_STAGES or not needs_gpu(STAGES[stage], plain)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_verifier_with_a_model_of_its_own_needs_a_gpu(tmp_path, toy, exclusive):
+    from flywheel.flows.expert_iteration import needs_gpu
+
+    judge = tmp_path / "judge.py"
+    judge.write_text(f"class Own:\n    exclusive = {exclusive}\n    def verify(self, problem, completion): ...\n")
+    verify = toy.verify.model_copy(update={"verifier": f"{judge}:Own"})
+    with Run.open(toy.model_copy(update={"verify": verify}), tmp_path / "run") as run:
+        assert needs_gpu(STAGES["verify"], run.round(0)) == exclusive
 
 
 def test_the_artifacts_are_there(done, prefect_api):

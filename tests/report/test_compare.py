@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from flywheel import store
 from flywheel.cli import main
 from flywheel.errors import RunError
+from flywheel.progress import Silent
 from flywheel.report.compare import as_page, compare, lines
 from flywheel.run import Run
 from flywheel.types import Problem, Split
@@ -88,6 +90,19 @@ def test_what_makes_rates_differ_is_told(two: dict[str, Run]) -> None:
     assert "two differs from one in the temperature of evaluation: 0.5 against 1.0" in told["cautions"]
     assert any("pass@2" in caution for caution in told["cautions"])
     assert "! two differs from one in the temperature" in "\n".join(lines(told))
+
+
+def test_who_judges_held_out_problems_is_told_and_who_judges_others_is_not(two: dict[str, Run]) -> None:
+    verify = two["two"].recipe.verify
+    asked = verify.model_copy(update={"verifier": "majority", "options": {"min_share": 0.25}, "held_out": "math"})
+    for options, differs in (({}, False), ({"last_number": True}, True)):
+        changed = asked.model_copy(update={"held_out_options": options})
+        two["two"] = Run(two["two"].directory, two["two"].recipe.model_copy(update={"verify": changed}), Silent())
+        path = two["two"].directory / "problems.parquet"
+        problems = store.read_rows(path, Problem)
+        store.write_rows(path, Problem, [replace(p, verifier="" if p.split == "train" else "math") for p in problems])
+        found = [caution for caution in compare(two)["cautions"] if "verifiers" in caution]
+        assert bool(found) == differs, found
 
 
 def test_a_run_under_way_is_compared_on_dev_and_it_says_so(two: dict[str, Run], run_folder: Callable[..., Run]) -> None:

@@ -168,6 +168,10 @@ def test_the_detail_names_every_part_and_the_isolation_is_the_worst(file: Path) 
     assert said == "says 4 [namespaces] correct (correct); says 4 [worker] wrong (wrong)"
     assert make_verifier("any_of", {"parts": [jailed, part(file, "b", "Unsafe")]}).isolation == "unsafe"
     assert make_verifier("any_of", {"parts": [jailed, jailed]}).isolation == "namespaces"
+    kernel = {"verifier": "proof", "options": {"kernel": "metamath"}}
+    assert make_verifier("all_of", {"parts": [kernel]}).isolation == "kernel"
+    assert make_verifier("all_of", {"parts": [kernel, jailed]}).isolation == "namespaces"
+    assert make_verifier("all_of", {"parts": [kernel, part(file, "b", "Unsafe")]}).isolation == "unsafe"
 
 
 def test_identity_covers_the_parts(file: Path, tmp_path: Path) -> None:

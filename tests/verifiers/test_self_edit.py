@@ -108,7 +108,8 @@ def test_passages_are_made_up_and_hold_the_answers_but_not_the_questions():
 def test_it_has_its_memory_to_itself_and_its_model_in_its_identity(model, tmp_path):
     judge = make_verifier("self_edit", {"model": model})
     assert traits(judge).exclusive and not traits(judge).group
-    assert traits(judge).deadline_outcome == "error"
+    assert traits(judge).deadline_outcome == "error" and traits(judge).deadline_seconds == 300.0
+    assert judge.lacks() is None and "no folder" in (SelfEdit(model=str(tmp_path / "none")).lacks() or "")  # type: ignore[attr-defined]
     assert set(judge.identity()) == {"model"}  # type: ignore[attr-defined]
     for options in ({"epochs": 0}, {"margin": 1.0}, {"learning_rate": 0.0}):
         with pytest.raises(PluginError):
