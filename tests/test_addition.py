@@ -21,7 +21,14 @@ TOY = [
     *["policy.name=toy", "train.backend=toy", "model.base=toy", "policy.toy.skill=0.6", "verify.workers=1"],
     *["problems.count=60", "problems.dev=24", "problems.test=0", "propose.count=12", "mix.general_source.count=60"],
     *["problems.parameters.digits=[1, 9]", "problems.parameters.layout=rows", "problems.parameters.hints=0"],
-    *["evaluate.resamples=100", "stop.max_rounds=2", "sampling.k=1", "sampling.temperatures=[0.0]"],
+    *[
+        "propose.start=8",
+        "propose.step=2",
+        "evaluate.resamples=100",
+        "stop.max_rounds=2",
+        "sampling.k=1",
+        "sampling.temperatures=[0.0]",
+    ],
     *["mix.general_source.parameters.layout=rows", "mix.general_source.parameters.hints=0"],
     # The toy writes a solution out and reads sums in the usual order: nearly all that it says here is wrong.
     *["verify.options.pattern='answer is \\d+$'", "verify.options.field=''"],

@@ -80,8 +80,9 @@ def refused(own):
     """The levers that a recipe's method cannot have."""
     if own.train.objective == "grpo":
         sampled_otherwise = {"sweep", "variants", "few_shot", "older_generations", "adaptive", "hints"}
-        return {"fit", "human", "base_rows"} | sampled_otherwise
-    return {"hints"} if own.correction.k or own.propose.kind == "model" else set()
+        return {"fit", "human", "base_rows", "difficulty"} | sampled_otherwise
+    unweighted = set() if "sft" in own.train.stages else {"difficulty"}
+    return unweighted | ({"hints"} if own.correction.k or own.propose.kind == "model" else set())
 
 
 def flat(settings, prefix=""):

@@ -27,6 +27,10 @@ REFUSED = {
         ["policy.vllm.max_model_len = 48", "sampling.max_tokens"],
     ),
     "one process to shard over": (["train.fsdp=true"], ["train.fsdp", "train.processes"]),
+    "weights without a loss for them": (
+        ["filter.difficulty=1", "train.objective=dpo"],
+        ["filter.difficulty = 1", "train.objective = 'dpo'"],
+    ),
     "hints for nothing": (["hints.k=1", "filter.hinted_share=0"], ["hints.k = 1", "filter.hinted_share"]),
     "one name for two": (["verify.held_out=math"], ["verify.held_out", "verify.verifier"]),
     "options of nobody": (["verify.held_out_options={last_number=true}"], ["verify.held_out_options"]),

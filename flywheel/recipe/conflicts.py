@@ -94,6 +94,11 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
     kept, verify = recipe.filter, recipe.verify
     if kept.fit is not None and recipe.train.backend == "toy":
         yield "filter.fit with train.backend = 'toy': the toy has no likelihoods to ask; leave fit out"
+    if kept.difficulty and "sft" not in recipe.train.stages:
+        yield (
+            f"filter.difficulty = {kept.difficulty:g} with train.objective = {recipe.train.objective!r}: weights are "
+            "in the loss of SFT alone; leave difficulty out"
+        )
     if recipe.hints.k and kept.hinted_share == 0.0:
         yield (
             f"hints.k = {recipe.hints.k} with filter.hinted_share = 0: every hinted completion would be sampled and "
