@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flywheel.plugins import DEADLINE_SECONDS, import_file, lack_of, make_verifier
     from flywheel.policy import Completion, Policy, Request
     from flywheel.policy.device import torch_device
-    from flywheel.policy.own import model_folder, model_identity, open_policy
+    from flywheel.policy.own import model_folder, model_identity, model_lack, open_policy
     from flywheel.trl_reward import to_trl
 
 __version__ = "0.1.0"
@@ -49,6 +49,7 @@ _LAZY = {
     "make_verifier": "flywheel.plugins",
     "model_folder": "flywheel.policy.own",
     "model_identity": "flywheel.policy.own",
+    "model_lack": "flywheel.policy.own",
     "open_policy": "flywheel.policy.own",
     "seconds_left": "flywheel.judging",
     "to_judgement": "flywheel.judgements",
@@ -93,6 +94,7 @@ __all__ = [
     "make_verifier",
     "model_folder",
     "model_identity",
+    "model_lack",
     "open_policy",
     "seconds_left",
     "to_judgement",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flywheel import __version__, store
+from flywheel.arguments import count
 from flywheel.control_commands import add_control_commands
 from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
 from flywheel.forecast_commands import add_forecast_commands
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, a TOML file, or a run's folder")
     _add_set(run)
     run.add_argument("--run-dir", metavar="DIR", help="the run's folder (default: runs/NAME, NAME being the recipe's)")
-    run.add_argument("--rounds", type=_positive, metavar="N", help="so many rounds at most, within stop.max_rounds")
+    run.add_argument("--rounds", type=count, metavar="N", help="so many rounds at most, within stop.max_rounds")
     run.add_argument("--no-prefect", action="store_true", help="run the loop directly, without Prefect")
 
     add("recipes", _recipes, "list the shipped recipes")
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_set(submit)
     submit.add_argument("--deployment", default="expert-iteration/one-shot", metavar="FLOW/NAME")
     submit.add_argument("--run-dir", metavar="DIR", help="the run's folder on the worker")
-    submit.add_argument("--rounds", type=_positive, metavar="N")
+    submit.add_argument("--rounds", type=count, metavar="N")
     doctor = add("doctor", _doctor, "check the environment, and end what a dead run left behind")
     doctor.add_argument("run", nargs="?", metavar="RUN", help="a run's folder (default: all in runs/)")
     return parser
@@ -115,12 +116,6 @@ def _add_set(command: argparse.ArgumentParser) -> None:
         metavar="SECTION.FIELD=VALUE",
         help="override a setting; repeatable",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
-    return int(text)
 
 
 # -- running ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import store
+from flywheel.arguments import Add
 from flywheel.arms import CONTROLS, LEVERS, Arm, Reference, control_arms, lever_arms
 from flywheel.errors import RecipeError, RunError
 from flywheel.figures import duration, share, short, whole
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from flywheel.controls import Places
 
 _RECIPE = "a shipped recipe's name, a TOML file, or a run's folder"
-Add = Callable[[str, object, str], argparse.ArgumentParser]
 
 
 def add_control_commands(add: Add) -> None:

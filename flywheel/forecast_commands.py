@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from flywheel.arguments import Add, count, rate
 from flywheel.devices import DEVICES, named_device, this_device
 from flywheel.errors import ModelError, ProblemError, RecipeError
 from flywheel.figures import duration, short, whole
@@ -17,7 +17,6 @@ from flywheel.model_shape import known_shape
 from flywheel.problems import load_problems
 from flywheel.recipe import Recipe, load_recipe
 
-Add = Callable[[str, object, str], argparse.ArgumentParser]
 CHARACTERS = 4
 """Characters a token, by rule of thumb, for the length of prompts."""
 TEMPLATE_TOKENS = 30
@@ -33,31 +32,15 @@ def add_forecast_commands(add: Add) -> None:
     )
     plan.add_argument("--device", metavar="NAME", help=f"this machine's unless given: {', '.join(DEVICES)}")
     plan.add_argument(
-        "--problems", type=_count, metavar="N", help="problems in all, where the source cannot be read here"
+        "--problems", type=count, metavar="N", help="problems in all, where the source cannot be read here"
     )
     plan.add_argument(
-        "--right", type=_rate, default=0.5, metavar="SHARE", help="share of completions that are right (assumed: .5)"
+        "--right", type=rate, default=0.5, metavar="SHARE", help="share of completions that are right (assumed: .5)"
     )
     plan.add_argument(
-        "--length", type=_rate, default=0.5, metavar="SHARE", help="their length, of sampling.max_tokens (assumed: .5)"
+        "--length", type=rate, default=0.5, metavar="SHARE", help="their length, of sampling.max_tokens (assumed: .5)"
     )
     plan.add_argument("--json", action="store_true", help="as JSON")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1")
-    return value
 
 
 def _plan(arguments: argparse.Namespace) -> None:

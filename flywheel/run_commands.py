@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from flywheel import store
+from flywheel.arguments import Add
 from flywheel.errors import RunError
 from flywheel.run import Run
-
-Add = Callable[[str, object, str], argparse.ArgumentParser]
 
 
 def add_run_commands(add: Add) -> None:

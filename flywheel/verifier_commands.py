@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from flywheel import store
+from flywheel.arguments import Add, count
 from flywheel.errors import PluginError, UserError
 from flywheel.recipe import Recipe, VerifySection, load_recipe, parse_value, shipped_recipes, validate
 from flywheel.types import Problem
-
-Add = Callable[[str, object, str], argparse.ArgumentParser]
 
 
 def add_verifier_commands(add: Add) -> None:
@@ -35,7 +34,7 @@ def add_verifier_commands(add: Add) -> None:
         "file", metavar="FILE.jsonl", help="rows with `completion` and what the verifier needs; - is stdin"
     )
     verify.add_argument("--out", required=True, metavar="OUT.jsonl", help="the rows with their verdicts; - is stdout")
-    verify.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
+    verify.add_argument("--workers", type=count, default=2, metavar="N", help="worker processes (default 2)")
     _add_common(verify)
 
     new = add("new-verifier", _new_verifier, "write a package with a verifier of your own and its tests")

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from flywheel import FlywheelError, Judgement, Outcome, Problem, model_folder, model_identity, open_policy
+from flywheel import Judgement, Outcome, Problem, model_identity, model_lack, open_policy
 from flywheel.verifiers import judge_points, judge_prompt
 from flywheel.verifiers.judge_doubt import Doubt, doubted, is_weighed
 from flywheel.verifiers.judge_model import Ask, JudgingModel, Said
@@ -136,11 +136,7 @@ class Judge:
 
     def lacks(self) -> str | None:
         """Why the model for an engine of its own is not to be had, where it is not."""
-        try:
-            _ = self.endpoint or model_folder(self.model)
-        except FlywheelError as error:
-            return str(error)
-        return None
+        return None if self.endpoint else model_lack(self.model)
 
     def identity(self) -> dict[str, Any]:
         """The rubric's digest, and the endpoint with its model or the digest of the model's files."""

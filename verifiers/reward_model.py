@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from flywheel import (
-    FlywheelError,
     Judgement,
     Message,
     ModelError,
@@ -28,6 +27,7 @@ from flywheel import (
     Problem,
     model_folder,
     model_identity,
+    model_lack,
     seconds_left,
     torch_device,
 )
@@ -87,11 +87,7 @@ class RewardModel:
 
     def lacks(self) -> str | None:
         """Why its model is not to be had, where it is not."""
-        try:
-            model_folder(self.model)
-        except FlywheelError as error:
-            return str(error)
-        return None
+        return model_lack(self.model)
 
     def identity(self) -> dict[str, Any]:
         """The digest of the model's files."""

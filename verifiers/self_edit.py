@@ -18,13 +18,13 @@ from random import Random
 from typing import Any, ClassVar
 
 from flywheel import (
-    FlywheelError,
     Judgement,
     ModelError,
     Outcome,
     Problem,
     model_folder,
     model_identity,
+    model_lack,
     torch_device,
 )
 from flywheel.verifiers.passages import Passages
@@ -84,11 +84,7 @@ class SelfEdit:
 
     def lacks(self) -> str | None:
         """Why its model is not to be had, where it is not."""
-        try:
-            model_folder(self.model)
-        except FlywheelError as error:
-            return str(error)
-        return None
+        return model_lack(self.model)
 
     def identity(self) -> dict[str, Any]:
         """The digest of the model's files."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flywheel import guard
-from flywheel.errors import PluginError
+from flywheel.errors import FlywheelError, PluginError
 from flywheel.models import cache_folder, model_digest, resolve_base
 from flywheel.policy import Policy
 from flywheel.policy import host as hosts
@@ -67,6 +67,15 @@ def open_policy(
 def model_folder(model: str, *, dtype: str = "bfloat16") -> Path:
     """The folder of a model by hub id, folder or `.gguf` file, fetched or converted if need be. Raises ModelError."""
     return resolve_base(ModelSection.model_validate({"base": model, "dtype": dtype}))
+
+
+def model_lack(model: str) -> str | None:
+    """Why a model is not to be had, where it is not: what a verifier's `lacks` says of its own."""
+    try:
+        model_folder(model)
+    except FlywheelError as error:
+        return str(error)
+    return None
 
 
 def model_identity(model: str, *, dtype: str = "bfloat16") -> str:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 import flywheel
-from flywheel import EndpointError, ModelError, PluginError, Request, model_folder, model_identity, open_policy
+from flywheel import (
+    EndpointError,
+    ModelError,
+    PluginError,
+    Request,
+    model_folder,
+    model_identity,
+    model_lack,
+    open_policy,
+)
 from flywheel.policy.toy import ToyPolicy
 
 
@@ -40,6 +49,7 @@ def test_a_model_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.Monke
     (folder / "config.json").write_text("{}")
     (folder / "weights").write_bytes(b"1" * 100)
     assert model_folder(str(folder)) == folder
+    assert model_lack(str(folder)) is None and "no folder" in str(model_lack(str(tmp_path / "none")))
     first = model_identity(str(folder))
     with monkeypatch.context() as patched:
         patched.setattr("flywheel.policy.own.model_digest", lambda _: pytest.fail("nothing has changed"))
