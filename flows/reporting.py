@@ -32,7 +32,7 @@ from flywheel.view import RunView, Scope
 
 LOGGER = logging.getLogger("flywheel.run")
 PROGRESS_SECONDS = 5.0  # between two posts of one progress artifact; each costs the server 10-20 ms
-CLOSING_SECONDS = 10.0  # how long a finished run waits for what is still to be posted
+CLOSING_SECONDS = 20.0  # how long a finished run waits for the server to take the next of what is still to be posted
 
 
 class Publisher:
@@ -42,6 +42,7 @@ class Publisher:
         self._calls: queue.SimpleQueue[tuple[contextvars.Context, Callable[[], Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="flywheel-prefect", daemon=True)
         self._warned = False
+        self._taken = 0  # calls that the server has taken
         self._thread.start()
 
     def post(self, call: Callable[..., Any], *args: Any, **options: Any) -> None:
@@ -49,15 +50,24 @@ class Publisher:
         self._calls.put((contextvars.copy_context(), partial(call, *args, **options)))
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
-        """Wait for the calls still queued, at most `seconds`; the thread ends with the process in any case."""
+        """Wait for the calls still queued, until the server has taken none for `seconds`.
+
+        A slow server gets everything, one that hangs or is gone holds the run up this long. The thread ends with the
+        process in any case.
+        """
         self._calls.put(None)
-        self._thread.join(seconds)
+        taken, since = self._taken, time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - since < seconds:
+            self._thread.join(min(0.1, seconds))
+            if self._taken != taken:
+                taken, since = self._taken, time.monotonic()
 
     def _serve(self) -> None:
         while (item := self._calls.get()) is not None:
             context, call = item
             try:
                 context.run(call)
+                self._taken += 1
             # RuntimeError: the run ended under a call that was still queued, and its client is closed.
             except (httpx.HTTPError, PrefectException, OSError, RuntimeError) as error:
                 if not self._warned:

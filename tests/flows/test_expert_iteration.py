@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,22 @@ def test_an_absent_server_neither_stops_nor_slows_the_run(tmp_path, caplog):
         all_posted.set()
         publisher.close()
     assert len([r for r in caplog.records if "going on" in r.message]) == 1
+
+
+def test_closing_waits_while_a_slow_server_takes_what_is_posted():
+    from flywheel.flows import reporting
+
+    taken: list[int] = []
+
+    def slowly(number: int) -> None:
+        time.sleep(0.3)
+        taken.append(number)
+
+    publisher = reporting.Publisher()
+    for number in range(5):
+        publisher.post(slowly, number)
+    publisher.close(seconds=1.0)
+    assert taken == [0, 1, 2, 3, 4]
 
 
 def test_closing_does_not_wait_for_a_server_that_hangs():
