@@ -30,15 +30,15 @@ COLDEST = 0.5
 BASE_SHARE = 0.2
 
 
-def adjust(recipe: Recipe, rejected: Sequence[RoundRecord]) -> list[Change]:
+def adjust(recipe: Recipe, rejected: Sequence[RoundRecord], *, base_rows: bool = True) -> list[Change]:
     """The changes for the round that follows `rejected`, the rejected rounds in a row (oldest first).
 
     None where nothing was rejected or `gate.adjust` is off. The last rejection says what to change, their
-    number how far.
+    number how far. `base_rows` says whether there are any: round 0's, unless that round is left out.
     """
     if not rejected or not recipe.gate.adjust:
         return []
-    return [change for change in _changes(recipe, rejected) if change["from"] != change["to"]]
+    return [change for change in _changes(recipe, rejected, base_rows) if change["from"] != change["to"]]
 
 
 def applied(recipe: Recipe, changes: Sequence[Mapping[str, Any]]) -> Recipe:
@@ -56,7 +56,7 @@ def applied(recipe: Recipe, changes: Sequence[Mapping[str, Any]]) -> Recipe:
     return validate(raw, where="the changes after a rejection") if changes else recipe
 
 
-def _changes(recipe: Recipe, rejected: Sequence[RoundRecord]) -> Iterator[Change]:
+def _changes(recipe: Recipe, rejected: Sequence[RoundRecord], base_rows: bool) -> Iterator[Change]:
     last, times = rejected[-1], len(rejected)
     failed = set(last.failed)
     because = f"round {last.index} was rejected ({', '.join(last.failed) or 'it could not be judged'})"
@@ -78,8 +78,7 @@ def _changes(recipe: Recipe, rejected: Sequence[RoundRecord]) -> Iterator[Change
     if narrower != bool(failed & ENDLESS):  # the two ask for opposite temperatures
         yield _temperatures(recipe, times, narrower, because)
     rows = train.objective != "grpo"  # which learns from no rows that others could be mixed into
-    if rows and (narrower or "ood" in failed) and all(r.index != 0 for r in rejected):
-        # The base's rows are those of round 0, which must not be the ones that led astray.
+    if rows and base_rows and (narrower or "ood" in failed):
         share = max(recipe.mix.base, min(BASE_SHARE * times, 0.9 - recipe.mix.human - recipe.mix.general))
         yield _change(
             "mix.base", recipe.mix.base, round(share, 6), f"{because}: right answers of the base hold its variety"

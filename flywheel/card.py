@@ -121,8 +121,9 @@ def _body(run: RunView, champion: Generation, test: dict[str, Any] | None) -> It
     counts = run.facts["problems"]["counts"]
     yield f"# {recipe.name}, generation {champion.index}"
     yield ""
-    yield f"{shown}, fine-tuned on its own verified answers with flywheel {__version__}. This is expert iteration:"
-    yield "sample, verify, keep what is right and varied, fine-tune; a gate accepts or rejects each generation."
+    yield f"{shown}, {_method(recipe)}, with flywheel {__version__}."
+    if recipe.gate.enabled:
+        yield "A gate accepts or rejects each generation."
     yield ""
     yield "## Figures"
     yield ""
@@ -138,6 +139,18 @@ def _body(run: RunView, champion: Generation, test: dict[str, Any] | None) -> It
     yield "## Limits"
     yield ""
     yield from _limits(run, test)
+
+
+def _method(recipe: Recipe) -> str:
+    """What made these weights, as the end of a sentence."""
+    whose = "answers of its own and of other models" if recipe.sampling.extra else "its own answers"
+    if recipe.train.objective == "grpo":
+        return "trained by policy gradients (GRPO) on the rewards of its own completions"
+    if recipe.filter.by != "verdict":
+        return (
+            f'fine-tuned on {whose} whatever the verifier said of them (`filter.by = "{recipe.filter.by}"`): a control'
+        )
+    return f"fine-tuned by expert iteration: rounds of sampling, verification, and training on what was kept of {whose}"
 
 
 def _figures(run: RunView, champion: Generation, test: dict[str, Any] | None) -> Iterator[str]:

@@ -149,6 +149,7 @@ def plan_round(
     paraphrases: Mapping[str, list[str]] | None = None,
     examples: Sequence[Shot] = (),
     rejected: Sequence[RoundRecord] = (),
+    base_rows: bool = True,
 ) -> Plan:
     """The plan of a round that samples from `generation`, changed where the rounds before it were `rejected`.
 
@@ -157,7 +158,7 @@ def plan_round(
     so far, the current one last; `standing` is that of `flywheel.standing`, `sweep` the table of `flywheel.sweep`,
     `examples` what few-shot blocks are drawn from.
     """
-    changes = adjust(recipe, rejected)
+    changes = adjust(recipe, rejected, base_rows=base_rows)
     recipe = applied(recipe, changes)
     sampling = recipe.sampling
     standing = standing or {}

@@ -52,7 +52,9 @@ def test_narrower_asks_for_heat_and_for_the_base(line):
 
 
 def test_the_rows_of_a_first_round_that_was_rejected_are_no_anchor():
-    assert "mix.base" not in changes(adjust(recipe(), [rejected(0, "paths")]))
+    assert "mix.base" not in changes(adjust(recipe(), [rejected(0, "paths")], base_rows=False))
+    later = changes(adjust(recipe(), [rejected(2, "paths")], base_rows=False))
+    assert "mix.base" not in later and "sampling.temperatures" in later
 
 
 def test_no_end_asks_for_cooler_samples_and_both_at_once_for_neither():

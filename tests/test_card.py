@@ -110,6 +110,23 @@ def test_of_files_of_the_machine_only_names_are_told(finished: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("toy", [], "what was kept of its own answers, with flywheel"),
+        ("toy", ['filter.by="none"'], "whatever the verifier said of them"),
+        ("toy", ['sampling.extra=[{model = "other", share = 0.5}]'], "of answers of its own and of other models"),
+        ("grpo", [], "policy gradients (GRPO)"),
+        ("addition", [], "what was kept of its own answers, with flywheel"),
+    ],
+)
+def test_a_card_says_by_what_the_weights_were_made(finished: Run, name: str, settings: list[str], told: str) -> None:
+    recipe = load_recipe(name, settings)
+    text = card(Run(finished.directory, recipe, finished.reporter), finished.champion())
+    assert told in text
+    assert ("A gate accepts or rejects" in text) == recipe.gate.enabled == (name != "addition")
+
+
+@pytest.mark.parametrize(
     ("base", "told"),
     [
         ("smollm2-135m-instruct", ("HuggingFaceTB/SmolLM2-135M-Instruct", True)),

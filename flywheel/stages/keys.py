@@ -65,10 +65,16 @@ def rounds_to_learn(scope: Scope) -> list[int]:
 
     Rounds whose candidate was rejected are left out, unless `data.rejected` keeps them.
     """
-    run, index, recipe = scope.run, round_index(scope), scope.recipe
-    rejected = {r.index for r in run.history() if r.accepted is False and r.index < index}
-    left_out = rejected if recipe.data.rejected == "leave_out" else set()
-    return sorted({*rounds_kept(recipe, index), *([0] if recipe.mix.base else [])} - left_out)
+    recipe = scope.recipe
+    asked = {*rounds_kept(recipe, round_index(scope)), *([0] if recipe.mix.base else [])}
+    return sorted(asked - rounds_left_out(scope))
+
+
+def rounds_left_out(scope: Scope) -> set[int]:
+    """The rounds before this one whose examples no round may learn any more."""
+    if scope.run.recipe.data.rejected != "leave_out":
+        return set()
+    return {r.index for r in scope.run.history() if r.accepted is False and r.index < round_index(scope)}
 
 
 def previous_round(scope: Scope) -> Any:

@@ -24,7 +24,14 @@ from flywheel.online import sample_online
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
 from flywheel.prompt_files import read_paraphrases
 from flywheel.run import Run, Scope
-from flywheel.stages.keys import generations_to_average, held_out_keys, round_index, rounds_to_learn, verifiers
+from flywheel.stages.keys import (
+    generations_to_average,
+    held_out_keys,
+    round_index,
+    rounds_left_out,
+    rounds_to_learn,
+    verifiers,
+)
 from flywheel.stages.learn import general_rows, pairs_of, problems_with_solutions, read_lessons, take_trained
 from flywheel.stages.metrics import held_out_metrics
 from flywheel.standing import standing
@@ -78,6 +85,7 @@ def plan_stage(scope: Scope, key: str) -> dict[str, Any]:
         paraphrases=read_paraphrases(sampling.paraphrases, problems) if sampling.paraphrases else {},
         examples=examples_of(run.recipe, scope.train_problems) if sampling.few_shot.count else (),
         rejected=run.rejected_before(index),
+        base_rows=0 not in rounds_left_out(scope),
     )
     store.write_json(scope.folder / "plan.json", plan.as_json())
     for change in plan.changes:
