@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
-from flywheel.diversity import reasoning_path
+from flywheel.diversity import normalised_text, reasoning_path
 from flywheel.errors import RecipeError
 from flywheel.fingerprint import rng
 from flywheel.guided import is_corrected, is_guided, is_hinted, within_share
@@ -41,8 +41,9 @@ def training_set(
     """The rows a round trains on, in an order drawn from the run's seed.
 
     `by_round` has the examples of the rounds in `rounds_kept`, and of round 0 where `mix.base` asks for
-    them; `kinds` says by problem id what a reasoning path is (equations where it does not say). A path that
-    several rounds found is taken once, from the latest, and rather unguided than hinted; hinted rows keep to
+    them; `kinds` says by problem id what a reasoning path is (equations where it does not say). What
+    several rounds found, the same by `filter.dedup`, is taken from the latest, and rather unguided than hinted; hinted
+    rows keep to
     `filter.hinted_share` of the policy's own, second attempts to `filter.corrected_share`. Human and base rows are
     added until they make up their share of the whole; with fewer of them at hand, all are taken, and repeated where
     `mix.floor` asks for more. `general` rows are drawn up to their share, or to `mix.general_least`, another draw each
@@ -54,14 +55,14 @@ def training_set(
     mix = recipe.mix
     check_mix(mix, problems)
     draw = rng(recipe.seed, "mix", round_index)
-    kinds = kinds or {}
-    own = _own(recipe, round_index, by_round, kinds)
+    same = _same(recipe, kinds or {})
+    own = _own(recipe, round_index, by_round, same)
     room = len(own) / (1.0 - mix.added)
     added: list[Example] = []
     spare: list[Example] = []
     for rows, share in (
         (_human_rows(recipe, round_index, problems), mix.human),
-        (_base_rows(own, by_round, kinds), mix.base),
+        (_base_rows(own, by_round, same), mix.base),
     ):
         if share:
             drawn = draw.sample(rows, len(rows))
@@ -77,28 +78,41 @@ def training_set(
     return whole
 
 
-Path = tuple[str, str]
-"""A problem's id and a reasoning path of it."""
+Same = tuple[str, str]
+"""A problem's id and what makes two examples of it the same one: a reasoning path, a text, or the sample itself."""
 
 
-def _path(example: Example, kinds: Mapping[str, PathKind]) -> Path:
-    kind = kinds.get(example.problem_id, PathKind.EQUATIONS)
-    # A second attempt is behind another prompt: what it teaches is not what a first one of the same path teaches.
-    turn = "second attempt: " * is_corrected(example)
-    return example.problem_id, turn + reasoning_path(example.completion, kind)
+def _same(recipe: Recipe, kinds: Mapping[str, PathKind]) -> Callable[[Example], Same]:
+    """What `filter.dedup` calls the same, for examples of different rounds."""
+    dedup = "none" if recipe.filter.by == "random" else recipe.filter.dedup
+
+    def same(example: Example) -> Same:
+        if dedup == "none":
+            return example.problem_id, example.sample_id
+        # A second attempt is behind another prompt: what it teaches is not what a first one of the same path teaches.
+        turn = "second attempt: " * is_corrected(example)
+        if dedup == "text":
+            return example.problem_id, turn + normalised_text(example.completion)
+        kind = kinds.get(example.problem_id, PathKind.EQUATIONS)
+        return example.problem_id, turn + reasoning_path(example.completion, kind)
+
+    return same
 
 
 def _own(
-    recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]], kinds: Mapping[str, PathKind]
+    recipe: Recipe, round_index: int, by_round: Mapping[int, Sequence[Example]], same: Callable[[Example], Same]
 ) -> list[Example]:
-    """The policy's rows of all rounds that are kept, each path once, latest first."""
-    latest_first = [e for i in reversed(rounds_kept(recipe, round_index)) for e in by_round.get(i, ())]
-    rows: dict[Path, Example] = {}
-    for example in latest_first:
-        path = _path(example, kinds)
-        if path not in rows or (is_hinted(rows[path]) and not is_hinted(example)):
-            rows[path] = example
-    own = within_share(list(rows.values()), recipe.filter.hinted_share)
+    """The policy's rows of all rounds that are kept, latest first. What several rounds found is taken from one of them;
+    what one round has twice, its filter left there."""
+    rows: dict[Same, list[Example]] = {}
+    for index in reversed(rounds_kept(recipe, round_index)):
+        found: dict[Same, list[Example]] = {}
+        for example in by_round.get(index, ()):
+            found.setdefault(same(example), []).append(example)
+        for which, examples in found.items():
+            if all(is_hinted(e) for e in rows.get(which, ())):
+                rows[which] = [e for e in examples if not is_hinted(e)] or rows.get(which) or examples
+    own = within_share([e for examples in rows.values() for e in examples], recipe.filter.hinted_share)
     own = within_share(own, recipe.filter.corrected_share, is_corrected)
     mean = sum(e.weight for e in own) / len(own) if own else 1.0
     return own if mean in (0.0, 1.0) else [replace(e, weight=e.weight / mean) for e in own]
@@ -144,9 +158,9 @@ def _human_rows(recipe: Recipe, round_index: int, problems: Sequence[Problem]) -
 
 
 def _base_rows(
-    own: Sequence[Example], by_round: Mapping[int, Sequence[Example]], kinds: Mapping[str, PathKind]
+    own: Sequence[Example], by_round: Mapping[int, Sequence[Example]], same: Callable[[Example], Same]
 ) -> list[Example]:
-    """What the base answered rightly in round 0, by paths that are not among the policy's rows."""
-    taken = {_path(e, kinds) for e in own}
-    first = {_path(e, kinds): e for e in by_round.get(0, ()) if not is_guided(e)}
-    return [replace(e, origin=Origin.BASE, weight=1.0) for path, e in first.items() if path not in taken]
+    """What the base answered rightly in round 0 and is not among the policy's rows."""
+    taken = {same(e) for e in own}
+    first = {same(e): e for e in by_round.get(0, ()) if not is_guided(e)}
+    return [replace(e, origin=Origin.BASE, weight=1.0) for which, e in first.items() if which not in taken]

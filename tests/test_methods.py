@@ -11,6 +11,7 @@ from flywheel import plugins, store
 from flywheel.filter import filter_samples
 from flywheel.forecast import Assumptions, Problems, forecast
 from flywheel.loop import spin
+from flywheel.mix import training_set
 from flywheel.mix import rounds_kept
 from flywheel.plan import plan_round, plan_sweep
 from flywheel.recipe import Recipe, load_recipe, shipped_recipes
@@ -22,6 +23,7 @@ from flywheel.waves import Ledger, legs, next_wave
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ["rft", "rest_em", "star", "raft", "bstar", "dart", "dart_difficulty", "self_consistency", "self_correction"]
 OTHERS = ["teacher_labels", "grpo", "self_edit", "self_play", "self_judge"]
+OTHERS += ["llama3", "r1_distill", "privileged", "proof_flywheel", "addition"]
 PROBLEMS = {p: Problem(p, f"What is {p}?", "5") for p in ("p", "q", "r")}
 TOY = [
     *["policy.name=toy", "train.backend=toy", "model.base=toy", "policy.toy.skill=0.4", "verify.workers=1"],
@@ -44,9 +46,11 @@ def sampled(*said: tuple[str, str, bool]) -> tuple[list[Sample], dict[str, Verdi
 
 
 def kept(recipe: Recipe, *said: tuple[str, str, bool]) -> list[str]:
-    """The completions that become examples."""
+    """The completions that are trained on, in the order of the samples."""
     samples, verdicts = sampled(*said)
-    return [e.completion for e in filter_samples(samples, verdicts, PROBLEMS, recipe.filter, system=None)[0]]
+    examples, _ = filter_samples(samples, verdicts, PROBLEMS, recipe.filter, system=None)
+    rows = training_set(recipe, 0, {0: examples}, list(PROBLEMS.values()))
+    return [e.completion for e in sorted(rows, key=lambda e: e.sample_id.rpartition("/")[2])]
 
 
 # -- all of them -----------------------------------------------------------------------------------
@@ -89,6 +93,7 @@ def test_rest_em_trains_the_base_on_this_rounds_examples_alone():
     assert [list(rounds_kept(recipe, r)) for r in range(3)] == [[0], [1], [2]]
     assert recipe.train.start_from == "base"
     assert kept(recipe, *[("p", f"answer {n}: 5", True) for n in range(9)]) == [f"answer {n}: 5" for n in range(3)]
+    assert len(kept(recipe, ("p", "2 + 3 = 5", True), ("p", "We see: 2 + 3 = 5", True))) == 2  # texts, not paths
     assert plan_round(recipe, 0, 0, list(PROBLEMS.values())).top_k == 40
 
 

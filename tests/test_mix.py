@@ -40,6 +40,32 @@ def test_a_path_found_twice_is_trained_on_once():
     assert Counter(e.round for e in found) == {1: 5}
 
 
+@pytest.mark.parametrize(
+    ("filtered", "trained"),
+    [
+        ({"dedup": "path"}, {1: 5}),
+        ({"dedup": "text"}, {0: 5, 1: 10}),  # the five that both have are taken from round 1
+        ({"dedup": "none"}, {0: 10, 1: 10}),
+        ({"by": "random"}, {0: 10, 1: 10}),
+    ],
+)
+def test_what_a_round_may_have_twice_is_trained_on_twice(filtered, trained):
+    def found(index: int, *texts: str):
+        return [e for text in texts for e in rows(index, 5, text=text)]
+
+    def told(examples):
+        return [replace(e, sample_id=f"{e.sample_id}/{i}") for i, e in enumerate(examples)]
+
+    by_round = {
+        0: told(found(0, "so {i} + 1 = 9", "we know: {i} + 1 = 9")),
+        1: told(found(1, "so {i} + 1 = 9", "since {i} + 1 = 9")),
+    }
+    if filtered.get("dedup") == "path":  # within a round the filter has left one of each path
+        by_round = {index: examples[:5] for index, examples in by_round.items()}
+    mixed = training_set(a_recipe(data={"keep": "accumulate"}, filter=filtered), 1, by_round, [])
+    assert Counter(e.round for e in mixed) == trained
+
+
 def test_shares_of_human_and_base_rows_are_kept_to():
     problems = [Problem(f"p{i}", "q", "9", solution=f"it is {i}") for i in range(100)]
     recipe = a_recipe(mix={"human": 0.25, "base": 0.25}, data={"keep": "replace"})

@@ -60,7 +60,7 @@ FILTER = Stage(
     filter_inputs, work.filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
-    "train", 2, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, work.train_stage,
+    "train", 3, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, work.train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
     "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,
