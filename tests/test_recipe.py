@@ -61,6 +61,15 @@ def test_what_does_not_fit_is_refused_in_one_line(overrides, words):
     assert "\n" not in str(caught.value)
 
 
+def test_another_verifier_begins_without_the_options_of_the_one_it_replaces(tmp_path):
+    assert rc.load_recipe("demo").verify.options == {"last_number": True}
+    assert rc.load_recipe("demo", ["verify.verifier=math"]).verify.options == {"last_number": True}
+    judged = rc.load_recipe("demo", ["verify.options.model=x", "verify.verifier=reward_model", "verify.held_out=math"])
+    assert judged.verify.options == {"model": "x"} and judged.verify.held_out_options == {}
+    (tmp_path / "mine.toml").write_text('extends = "demo"\n[verify]\nverifier = "exact"\n')
+    assert rc.load_recipe(tmp_path / "mine.toml").verify.options == {}
+
+
 def test_an_unknown_recipe_is_told_the_nearest_one():
     with pytest.raises(RecipeError, match=r"no recipe 'dmo': did you mean 'demo'\?.*flywheel recipes"):
         rc.load_recipe("dmo")

@@ -12,7 +12,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from flywheel.errors import RecipeError
+from flywheel.recipe.data import VerifySection
 from flywheel.recipe.whole import Recipe
+
+OPTIONS_OF = {"verifier": "options", "held_out": "held_out_options", "observer": "observer_options"}
+"""The fields of `[verify]` that name a verifier, and those with its options."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -53,7 +57,7 @@ def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) ->
         return raw
     if not isinstance(below, str) or below in extending:
         raise RecipeError(f"{path}: extends = {below!r} is no other recipe's name or path")
-    return deep_merge(read_recipe(below, extending=(*extending, below)), raw)
+    return lay_over(read_recipe(below, extending=(*extending, below)), raw)
 
 
 def validate(raw: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
@@ -99,7 +103,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
 
     Raises RecipeError for a setting without `=` or one that reaches into a plain value.
     """
-    merged = dict(raw)
+    changes: dict[str, Any] = {}
     for setting in overrides:
         path, equals, text = setting.partition("=")
         if not equals or not path.strip():
@@ -107,8 +111,8 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         nested: Any = parse_value(text.strip())
         for part in reversed(path.strip().split(".")):
             nested = {part: nested}
-        merged = deep_merge(merged, nested)
-    return merged
+        changes = deep_merge(changes, nested)
+    return lay_over(raw, changes)
 
 
 def parse_value(text: str) -> Any:
@@ -119,6 +123,19 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def lay_over(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`raw` with `changes` laid over it; a verifier in the place of another does not take over that one's options."""
+    below, above = raw.get("verify"), changes.get("verify")
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        stale = {
+            options
+            for name, options in OPTIONS_OF.items()
+            if name in above and above[name] != below.get(name, VerifySection.model_fields[name].default)
+        }
+        raw = {**raw, "verify": {name: value for name, value in below.items() if name not in stale}}
+    return deep_merge(raw, changes)
 
 
 def deep_merge(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
