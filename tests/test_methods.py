@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from flywheel.filter import filter_samples
 from flywheel.forecast import Assumptions, Problems, forecast
 from flywheel.loop import spin
 from flywheel.mix import rounds_kept, training_set
+from flywheel.pairs import Judged, preference_pairs
 from flywheel.plan import plan_round, plan_sweep
 from flywheel.recipe import Recipe, load_recipe, shipped_recipes
 from flywheel.run import Run
@@ -201,3 +203,56 @@ def test_self_consistency_runs_without_looking_at_train_answers(tmp_path):
         judges = {v.verifier for v in store.read_rows(folder / "verdicts.parquet", Verdict)}
         measured = {v.verifier for v in store.read_rows(folder / "dev_verdicts.parquet", Verdict)}
     assert (judges, measured) == ({"majority"}, {"math"})
+
+
+def test_proofs_of_all_rounds_are_learnt_and_what_is_unproved_gets_every_try(tmp_path):
+    own = load_recipe("proof_flywheel")
+    assert own.verify.verifier == "proof" and own.mix.general_least and not own.train.min_examples
+    # The toy proves nothing, so it does sums, sampled, filtered and kept as the recipe's proofs are.
+    toy = load_recipe("toy", [*TOY, "policy.toy.skill=0.15", "stop.max_rounds=2", "gate.enabled=false"])
+    recipe = toy.model_copy(update={name: getattr(own, name) for name in ("sampling", "filter", "data")})
+    with Run.open(recipe, tmp_path / "run") as run:
+        spin(run)
+        samples = [store.read_rows(run.round(i).folder / "samples.parquet", Sample) for i in (0, 1)]
+        found = [store.read_rows(run.round(i).folder / "examples.parquet", Example) for i in (0, 1)]
+        taught = store.read_rows(run.round(1).folder / "training_set.parquet", Example)
+    proved = [{e.problem_id for e in examples} for examples in found]
+    for i in (0, 1):
+        tries = Counter(s.problem_id for s in samples[i])
+        assert {tries[p] for p in tries.keys() - proved[i]} == {8}, "all the tries there are"
+        assert min(tries[p] for p in proved[i]) < 8, "no more once there are two proofs"
+        assert len(tries) == 24, "every statement is asked in every round"
+    assert proved[0] - proved[1], "some were proved in round 0 alone"
+    assert {e.problem_id for e in taught} == proved[0] | proved[1]
+
+
+def test_r1_distill_learns_from_the_teacher_beside_general_rows(tmp_path):
+    teacher = 'sampling.extra=[{model="toy", share=0.5, policy={name="toy", toy={skill=0.9}}}]'
+    with Run.open(load_recipe("r1_distill", [*TOY, teacher, "train.objective=sft"]), tmp_path / "run") as run:
+        spin(run)
+        folder = run.round(0).folder
+        samples = store.read_rows(folder / "samples.parquet", Sample)
+        examples = store.read_rows(folder / "examples.parquet", Example)
+        rows = store.read_rows(folder / "training_set.parquet", Example)
+    asked = Counter(s.origin for s in samples)
+    assert asked["teacher"] == asked["policy"]
+    learnt = Counter(e.origin for e in examples)
+    assert learnt["teacher"] and learnt["policy"]
+    assert Counter(r.origin for r in rows) == learnt + Counter(general=round(len(examples) / 3))
+    recipe = load_recipe("r1_distill")
+    assert (recipe.train.objective, recipe.train.start_from, recipe.stop.max_rounds) == ("sft_then_dpo", "base", 1)
+
+
+def test_llama3_keeps_the_best_and_sets_right_against_wrong_in_all_rounds():
+    recipe = load_recipe("llama3")
+    said = [("p", "2 + 3 = 5", True), ("p", "1 + 4 = 5", True), ("p", "2 + 3 = 6", False), ("p", "no", False)]
+    samples, verdicts = sampled(*said)
+    examples, _ = filter_samples(samples, verdicts, PROBLEMS, recipe.filter, system=None)
+    (pair,), _ = preference_pairs([Judged(samples, verdicts, examples)], recipe.train.dpo)
+    assert pair.chosen in ("2 + 3 = 5", "1 + 4 = 5") and pair.rejected == "2 + 3 = 6", "the likest in length"
+    assert [list(rounds_kept(recipe, r)) for r in (0, 5)] == [[0], [0, 1, 2, 3, 4, 5]]
+    average = recipe.train.average
+    assert (recipe.train.objective, recipe.train.start_from) == ("sft_then_dpo", "base")
+    assert (average.generations, average.stages, recipe.stop.max_rounds) == (2, True, 6)
+    gpu = load_recipe("llama3_gpu")
+    assert (gpu.filter.cap, gpu.filter.select, gpu.train.dpo.pairs) == (1, "best", "score")
