@@ -9,10 +9,13 @@ def whole(value: int | None) -> str:
 
 
 def short(value: int | None) -> str:
-    """A large count in four characters or so: `812`, `45.2k`, `1.31M`."""
+    """A large count in five characters or so: `812`, `45.2k`, `1.31M`, `20.5M`, `2.05G`."""
     if value is None or value < 1000:
         return whole(value)
-    return f"{value / 1000:.1f}k" if value < 999_950 else f"{value / 1e6:.2f}M"
+    if value < 999_950:
+        return f"{value / 1000:.1f}k"
+    number, unit = (value / 1e6, "M") if value < 999_500_000 else (value / 1e9, "G")
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}{unit}"
 
 
 def share(value: float | None) -> str:

@@ -12,7 +12,7 @@ from flywheel.arguments import Add, count, rate
 from flywheel.devices import DEVICES, named_device, this_device
 from flywheel.errors import ModelError, ProblemError, RecipeError
 from flywheel.figures import duration, short, whole
-from flywheel.forecast import Amount, Assumptions, Forecast, Problems, forecast, memory, seconds
+from flywheel.forecast import Amount, Assumptions, Forecast, Problems, Round, Stage, forecast, memory, seconds
 from flywheel.model_shape import known_shape
 from flywheel.problems import load_problems
 from flywheel.recipe import Recipe, load_recipe
@@ -64,8 +64,9 @@ def _plan(arguments: argparse.Namespace) -> None:
         notes.append(f"memory and time: {error}")
     else:
         told["model"] = {**asdict(shape), "parameters": shape.parameters}
-        told["memory"] = memory(recipe, shape, given)
-        told["time"] = found and seconds(recipe, shape, device or this_device(), found, given)
+        device = device or this_device()
+        told["memory"] = memory(recipe, shape, given, cpu=device.cpu)
+        told["time"] = found and seconds(recipe, shape, device, found, given)
     if arguments.json:
         print(json.dumps(told, indent=2))
         return
@@ -105,23 +106,18 @@ def lines(told: dict[str, Any], found: Forecast | None) -> Iterator[str]:
         sizes = ", ".join(f"{count:,} {name}" for name, count in told["problems"].items() if count)
         yield f"{told['recipe']}: problems {sizes}; rounds {len(found.rounds)} at most"
         yield (
-            f"expected / at most, with {given['right']:.0%} of completions right, {given['length']:.0%} of "
-            f"sampling.max_tokens long, {given['prompt_tokens']} tokens a prompt:"
+            f"expected / at most: {given['right']:.0%} of completions right, {given['length']:.0%} of "
+            f"sampling.max_tokens long, prompts of {given['prompt_tokens']} tokens"
         )
-        titles = ("round", "problems", "completions", "tokens", "rows", "steps", "tokens trained", "held-out")
-        yield _row(titles)
-        for r in found.rounds:
-            completions = r.completions + r.hinted + Amount(r.swept, r.swept)
-            cells = (
-                str(r.round),
-                whole(r.problems),
-                _both(completions),
-                _both(r.tokens),
-                _both(r.rows),
-                _both(r.steps),
-            )
-            yield _row((*cells, _both(r.trained), whole(r.held_out)))
+        yield from _table(found)
+        after_each = whole(found.rounds[0].held_out)
+        yield f"held-out completions: {whole(found.held_out)}, of which {after_each} by the base and after each round"
         yield f"tokens sampled in all, held-out problems of base and finale included: {_both(found.sampled)}"
+        steps, trained, read = (_both(found.total(name)) for name in ("steps", "trained", "read"))
+        beside = f"; a reference or teacher reads {read}" if found.total("read").most else ""
+        yield f"trained in all rounds: {steps} steps, {trained} tokens{beside}"
+        if found.base is not None:
+            yield "base: made once on this machine, then kept; it counts in the time below"
     if needs := told["memory"]:
         size = {name: _size(value) for name, value in needs.items()}
         yield (
@@ -131,6 +127,7 @@ def lines(told: dict[str, Any], found: Forecast | None) -> Iterator[str]:
         yield (
             f"training: weights and gradients {size['trained_weights']} + optimiser {size['optimiser']} + "
             f"activations of a micro-batch {size['activations']}"
+            + (f" + a second, frozen model {size['second_model']}" if needs["second_model"] else "")
         )
     if when := told["time"]:
         d = when["device"]
@@ -156,8 +153,28 @@ def _both(amount: Amount) -> str:
     return short(amount.most) if amount.most == amount.expected else f"{short(amount.expected)} / {short(amount.most)}"
 
 
-_WIDTHS = (5, 8, 15, 17, 15, 11, 17, 8)
+_TITLES = ("round", "problems", "completions", "tokens", "stage", "rows", "steps", "tokens trained")
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+def _table(found: Forecast) -> Iterator[str]:
+    """A line a stage of training, the first of a round with what the round asks; each column as wide as it must be."""
+    rows: list[tuple[str, ...]] = [_TITLES]
+    if found.base is not None:
+        rows.append(("base", *[""] * 3, *_cells(found.base)))
+    for r in found.rounds:
+        asked = _asked(r)
+        for stage in r.stages:
+            rows.append((*asked, *_cells(stage)))
+            asked = ("",) * len(asked)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+
+
+def _asked(r: Round) -> tuple[str, ...]:
+    completions = r.completions + r.hinted + Amount(r.swept, r.swept)
+    return str(r.round), whole(r.problems), _both(completions), _both(r.tokens)
+
+
+def _cells(stage: Stage) -> tuple[str, ...]:
+    return stage.name, _both(stage.rows), _both(stage.steps), _both(stage.trained)

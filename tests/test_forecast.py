@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -11,6 +12,7 @@ from flywheel.cli import main
 from flywheel.devices import DEVICES, known_as, named_device, this_device
 from flywheel.errors import ModelError, RecipeError
 from flywheel.forecast import Amount, Assumptions, Problems, forecast, memory, seconds
+from flywheel.forecast_commands import lines
 from flywheel.model_shape import known_shape, shape_of
 from flywheel.recipe import LoraOptions, ModelSection, load_recipe, shipped_recipes
 
@@ -59,7 +61,11 @@ def test_what_changes_a_round_changes_its_forecast():
     kept = [r.rows.most for r in foreseen("data.keep=accumulate", "filter.cap=2").rounds]
     assert kept == [200, 400, 600]
     assert [r.rows.most for r in foreseen("data.keep=window", "filter.cap=2").rounds] == [200, 400, 400]
-    assert foreseen("mix.human=0.5", "filter.cap=2").rounds[0].rows.most == 400
+    assert foreseen("mix.human=0.5", "filter.cap=1").rounds[0].rows.most == 200
+    assert foreseen("mix.human=0.5", "filter.cap=2").rounds[0].rows.most == 300  # 100 problems, so many solutions
+    assert foreseen("mix.human=0.5", "mix.floor=0.5", "filter.cap=2").rounds[0].rows.most == 400  # repeated
+    based = foreseen("mix.base=0.2", "filter.cap=2", "data.keep=replace").rounds
+    assert [r.rows.most for r in based] == [200, 250, 250]  # in round 0 the base's rows are the policy's own
 
 
 def test_an_adaptive_budget_lies_between_its_first_wave_and_its_limit():
@@ -110,6 +116,36 @@ def test_memory_by_precision_lora_and_checkpointing():
     assert light["activations"] < full["activations"] / 4
 
 
+def test_memory_of_a_second_model_and_of_the_largest_stage():
+    shape = shape_of(LLAMA_7B)
+    n = shape.parameters
+
+    def of(name: str, *overrides: str, cpu: bool = False) -> dict[str, float]:
+        return memory(load_recipe(name, list(overrides)), shape, GIVEN, cpu=cpu)
+
+    assert of("demo")["second_model"] == 0
+    assert of("privileged")["second_model"] == 4 * n  # the frozen teacher
+    assert of("privileged", cpu=True)["second_model"] == 2 * n  # in bfloat16, as the student is
+    assert of("privileged", "train.precision=float32", cpu=True)["second_model"] == 4 * n
+    assert of("llama3")["second_model"] == 0  # its likelihoods are worked out before the first step
+    assert of("grpo")["second_model"] == 0
+    assert of("grpo", "train.grpo.beta=0.04")["second_model"] == 4 * n
+    assert of("grpo", "train.grpo.beta=0.04", "train.lora.rank=16")["second_model"] == 0  # adapters are switched off
+    assert of("llama3")["activations"] == of("demo")["activations"]  # 16 examples are more than 4 pairs
+    assert of("llama3", "train.dpo.micro_batch=16")["activations"] == 2 * of("demo")["activations"]
+    teaching, plain = of("privileged"), of("demo", "train.micro_batch=4")
+    assert teaching["activations"] - plain["activations"] == 4 * (48 + 40) * 8 * 32000
+
+
+def test_what_a_teacher_reads_takes_time_as_well():
+    recipe, shape, a100 = load_recipe("privileged"), shape_of(LLAMA_7B), named_device("a100-80gb")
+    found = forecast(recipe, PROBLEMS, GIVEN)
+    tokens = found.total("trained").expected
+    assert found.total("read").expected == tokens > 0
+    spent = seconds(recipe, shape, a100, found, GIVEN)["training_seconds"]
+    assert spent == pytest.approx((6 + 2) * tokens * shape.parameters / (312e12 * 0.4))
+
+
 def test_time_and_what_fits():
     recipe, shape = load_recipe("demo"), shape_of(LLAMA_7B)
     found = forecast(recipe, PROBLEMS, GIVEN)
@@ -146,6 +182,7 @@ def test_the_command(capsys, tmp_path, monkeypatch):
     assert main(["plan", "demo", *small, "--set", "problems.test=10", "--device", "l4"]) == 0
     shown = capsys.readouterr().out
     assert "problems 40 train, 10 dev, 10 test; rounds 3 at most" in shown
+    assert "trained in all rounds: " in shown and "reference" not in shown
     assert "model: 135 M parameters" in shown and "on l4 (121 TFLOP/s" in shown
     assert not list(tmp_path.glob("runs"))
 
@@ -162,3 +199,14 @@ def test_the_command(capsys, tmp_path, monkeypatch):
 def test_every_shipped_recipe_has_a_forecast(name):
     found = forecast(load_recipe(name), PROBLEMS, GIVEN)
     assert found.rounds and found.sampled.most >= found.sampled.expected > 0
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_the_table_fits_into_a_hundred_columns(name):
+    sizes, given = Problems(train=98_700, dev=300, test=1000), Assumptions()
+    found = forecast(load_recipe(name), sizes, given)
+    told = {"recipe": name, "assumptions": asdict(given), "problems": asdict(sizes)}
+    shown = list(lines({**told, "memory": None, "time": None, "unknown": []}, found))
+    assert max(map(len, shown)) <= 100
+    stages = [stage.name for r in found.rounds for stage in r.stages]
+    assert sum(" dpo " in line for line in shown) == stages.count("dpo")

@@ -15,6 +15,11 @@ Step = list[list[int]]
 """One optimiser step: for each micro-batch the positions of its examples (an empty one keeps processes in step)."""
 
 
+def steps_in(rows: int, *, epochs: float, batch_size: int) -> int:
+    """Optimiser steps of a training over so many examples: at least one, and none where there is no example."""
+    return max(1, round(epochs * math.ceil(rows / batch_size))) if rows else 0
+
+
 def plan_steps(problems: Sequence[str], *, epochs: float, batch_size: int, slots: int, seed: int) -> list[Step]:
     """Every step of a training over examples whose problems are `problems`, each step in `slots` micro-batches.
 
@@ -24,8 +29,7 @@ def plan_steps(problems: Sequence[str], *, epochs: float, batch_size: int, slots
     members: dict[str, list[int]] = {}
     for position, problem in enumerate(problems):
         members.setdefault(problem, []).append(position)
-    steps_an_epoch = math.ceil(len(problems) / batch_size)
-    wanted = max(1, round(epochs * steps_an_epoch)) if problems else 0
+    wanted = steps_in(len(problems), epochs=epochs, batch_size=batch_size)
     steps: list[Step] = []
     epoch = 0
     while len(steps) < wanted:

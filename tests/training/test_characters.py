@@ -13,6 +13,7 @@ TINY = CharactersOptions(
     **{"digits": 3, "hints": 8, "packed": 2, "layers": ["near", "nope"], "width": 8, "inner": 8, "heads": 2},
     **{"steps": 8, "batch_size": 6, "save_steps": 3},
 )
+SUMS = {"problems": {"source": "generator", "name": "sums"}}
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +147,17 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(folde
 def test_shapes_that_cannot_be(given, says):
     with pytest.raises(ValueError, match=says):
         CharactersOptions(**given)
+
+
+@pytest.mark.parametrize("settled", [0.0, 0.3])
+def test_no_step_has_more_tokens_than_the_forecast_says(settled):
+    from flywheel.forecast.stages import base_stage
+    from flywheel.recipe import validate
+    from flywheel.training.characters import PAD, encoded, rows_at, vocabulary
+
+    made = CharactersOptions(digits=6, batch_size=12, packed=2, settled=settled, steps=1)
+    foreseen = base_stage(validate({"model": {"base": "characters", "dtype": "float32", "characters": made}, **SUMS}))
+    for longest in (2, 3, 6) if settled else (6,):
+        tokens = [int((encoded(rows_at(n, longest, made))[0] != vocabulary()[PAD]).sum()) for n in range(50)]
+        assert max(tokens) <= foreseen.trained.most
+    assert sum(tokens) / 50 == pytest.approx(foreseen.trained.expected, rel=0.05)  # once all lengths are shown
