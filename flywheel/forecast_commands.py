@@ -121,7 +121,7 @@ def lines(told: dict[str, Any], found: Forecast | None) -> Iterator[str]:
     if needs := told["memory"]:
         size = {name: _size(value) for name, value in needs.items()}
         yield (
-            f"model: {told['model']['parameters'] / 1e6:,.0f} M parameters; sampling: weights {size['weights']}, "
+            f"model: {short(told['model']['parameters'])} parameters; sampling: weights {size['weights']}, "
             f"keys and values {size['kv_sequence']} a sequence"
         )
         yield (

@@ -183,7 +183,7 @@ def test_the_command(capsys, tmp_path, monkeypatch):
     shown = capsys.readouterr().out
     assert "problems 40 train, 10 dev, 10 test; rounds 3 at most" in shown
     assert "trained in all rounds: " in shown and "reference" not in shown
-    assert "model: 135 M parameters" in shown and "on l4 (121 TFLOP/s" in shown
+    assert "model: 135M parameters" in shown and "on l4 (121 TFLOP/s" in shown
     assert not list(tmp_path.glob("runs"))
 
     assert main(["plan", "gsm8k"]) == 0  # nothing of it is on this disk
