@@ -25,6 +25,7 @@ from flywheel.types import Example, Generation, Judgement, Message, Origin, Outc
 if TYPE_CHECKING:
     from flywheel.check import check_verifier
     from flywheel.identity import verifier_identity
+    from flywheel.judgeable import answer_is_question, undecidable, unfit_for
     from flywheel.judgements import to_judgement
     from flywheel.judging import judge_batch, judge_group, judge_one, seconds_left
     from flywheel.plugins import DEADLINE_SECONDS, import_file, lack_of, make_verifier
@@ -40,6 +41,7 @@ _LAZY = {
     "DEADLINE_SECONDS": "flywheel.plugins",
     "Policy": "flywheel.policy",
     "Request": "flywheel.policy",
+    "answer_is_question": "flywheel.judgeable",
     "check_verifier": "flywheel.check",
     "import_file": "flywheel.plugins",
     "judge_batch": "flywheel.judging",
@@ -55,6 +57,8 @@ _LAZY = {
     "to_judgement": "flywheel.judgements",
     "to_trl": "flywheel.trl_reward",
     "torch_device": "flywheel.policy.device",
+    "undecidable": "flywheel.judgeable",
+    "unfit_for": "flywheel.judgeable",
     "verifier_identity": "flywheel.identity",
 }
 
@@ -85,6 +89,7 @@ __all__ = [
     "UserError",
     "Verdict",
     "__version__",
+    "answer_is_question",
     "check_verifier",
     "import_file",
     "judge_batch",
@@ -100,6 +105,8 @@ __all__ = [
     "to_judgement",
     "to_trl",
     "torch_device",
+    "undecidable",
+    "unfit_for",
     "verifier_identity",
 ]
 

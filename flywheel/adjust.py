@@ -77,7 +77,7 @@ def _changes(recipe: Recipe, rejected: Sequence[RoundRecord], base_rows: bool) -
         yield _change("train.start_from", "previous", "champion", f"{because}: its weights are not gone on from")
     if narrower != bool(failed & ENDLESS):  # the two ask for opposite temperatures
         yield _temperatures(recipe, times, narrower, because)
-    rows = train.objective != "grpo"  # which learns from no rows that others could be mixed into
+    rows = "sft" in train.stages  # the others learn from no rows that these could be mixed into
     if rows and base_rows and (narrower or "ood" in failed):
         share = max(recipe.mix.base, min(BASE_SHARE * times, 0.9 - recipe.mix.human - recipe.mix.general))
         yield _change(

@@ -47,10 +47,14 @@ class Control:
     settings: Callable[[Recipe, Reference], Settings]
 
 
+UNGATED: Settings = {"enabled": False, "repair": "none"}
+"""A gate that is off; there is nothing to repair without one."""
+
+
 def _unfiltered(by: str) -> Callable[[Recipe, Reference], Settings]:
     def settings(recipe: Recipe, reference: Reference) -> Settings:
         # The gate asks the verifier as well, so a control without a verifier has none.
-        arm: Settings = {"filter": {"by": by, "rows": reference.examples}, "gate": {"enabled": False}}
+        arm: Settings = {"filter": {"by": by, "rows": reference.examples}, "gate": UNGATED}
         if recipe.train.stages != ("sft",):  # pairs and lessons do not come from examples, so what is left is SFT
             arm["train"] = {"objective": "sft", "average": None}
         return arm
@@ -126,9 +130,7 @@ def _hotter(recipe: Recipe) -> Settings:
 
 
 LEVERS: dict[str, Lever] = {
-    "gate": Lever(
-        "reject candidates that are worse or narrower", {"gate": {"enabled": False}}, {"gate": {"enabled": True}}
-    ),
+    "gate": Lever("reject candidates that are worse or narrower", {"gate": UNGATED}, {"gate": {"enabled": True}}),
     "cap": Lever("bound the examples of a problem", {"filter": {"cap": 100_000}}, {"filter": {"cap": 4}}),
     "dedup": Lever("take each reasoning path once", {"filter": {"dedup": "none"}}, {"filter": {"dedup": "path"}}),
     "spread": Lever(

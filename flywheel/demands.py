@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from flywheel.errors import RecipeError
+from flywheel.judgeable import answer_is_question, undecidable, unfit_for
 from flywheel.plugins import Traits, label_free, make_verifier, traits
+from flywheel.problem_sources import describe
 from flywheel.prompt_files import read_examples, read_paraphrases
 from flywheel.prompts import Shot
-from flywheel.recipe import Recipe
+from flywheel.recipe import Recipe, VerifySection
 from flywheel.types import Problem, Split
 
 
@@ -39,7 +42,39 @@ def check_levers(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[
             "train.privileged.template shows {solution} and no train problem has one; map one with "
             "problems.columns.solution, or show {answer}"
         )
+    _check_told(recipe, problems)
+    _check_steps(recipe, problems)
     _check_verdicts(recipe, problems, traits)
+
+
+def _check_told(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """A hint, or a teacher that is told the solution, needs more than the question in other words."""
+    templates = {
+        "hints.template": recipe.hints.template if recipe.hints.k else None,
+        "train.privileged.template": recipe.train.privileged.template if "privileged" in recipe.train.stages else None,
+    }
+    without = [field for field, template in templates.items() if template and "{solution}" not in template]
+    names = sorted({p.verifier or recipe.verify.verifier for p in problems} if without else ())
+    if names and all(answer_is_question(make_verifier(n, recipe.verify.options_of(n))) for n in names):
+        raise RecipeError(
+            f"{without[0]} shows {{answer}}, which for verifier {names[0]!r} states what is asked (a theorem without "
+            "its proof) and so tells nothing; show {solution}"
+        )
+
+
+def _check_steps(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """A trainer that samples by itself needs a round's completions to fill one optimiser step."""
+    if recipe.train.objective != "grpo":
+        return
+    propose, sampling, size = recipe.propose, recipe.sampling, recipe.train.grpo.batch_size
+    known = 0 if propose.kind and propose.ask == "new" else len(problems)
+    asked = known + (propose.count if propose.kind else 0)
+    asked = min(asked, sampling.problems or asked)
+    if asked * sampling.k < size:
+        raise RecipeError(
+            f"train.grpo.batch_size = {size} completions is one optimiser step, and a round has {asked * sampling.k}: "
+            f"{asked} problems with sampling.k = {sampling.k}; lower batch_size, or give more problems"
+        )
 
 
 def _check_verdicts(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[Problem], Traits]) -> None:
@@ -86,6 +121,52 @@ def check_votes(recipe: Recipe, problems: Sequence[Problem], traits: Callable[[P
                 f"verifier {name!r} takes {votes} completions of a problem for a vote (min_votes), and {field} = "
                 f"{count} gives it {count}; raise {field} or take a verifier that judges single completions"
             )
+        if why := undecidable(make_verifier(name, recipe.verify.options_of(name)), count):
+            raise RecipeError(
+                f"{_named(recipe.verify, name)} with {field} = {count} could judge nothing: {why}; raise {field}, or "
+                "change the verifier's options"
+            )
+
+
+def check_fit(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise RecipeError where a verifier could judge none of the problems that it is to judge.
+
+    `problems` are all of the run's. A few that it cannot judge are the round's affair (`verify.max_error_share`).
+    """
+    verify = recipe.verify
+    judged: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        judged[problem.verifier or verify.verifier].append(problem)
+    if verify.observer is not None:
+        judged[verify.observer] += [p for p in problems if p.split == Split.TRAIN and not p.ood]
+    for name, its in judged.items():
+        verifier = make_verifier(name, verify.options_of(name))
+        if all(unfit_for(verifier, problem) for problem in its):
+            raise RecipeError(
+                f"{_named(verify, name)} can judge none of its {len(its)} problems ({describe(recipe.problems)}); "
+                f"{its[0].id!r}: {unfit_for(verifier, its[0])}; take another verifier, other options, or problems that "
+                "are made for it"
+            )
+
+
+def _named(verify: VerifySection, name: str) -> str:
+    """A verifier by the field that names it, or as that of single problems."""
+    for field in ("verifier", "held_out", "observer"):
+        if getattr(verify, field) == name:
+            return f"verify.{field} = {name!r}"
+    return f"the problems' own verifier {name!r}"
+
+
+def check_evaluation(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise RecipeError where `evaluate.by` names a field that no held-out problem of the run has."""
+    by = recipe.evaluate.by
+    if by is None:
+        return
+    held_out = [p for p in problems if p.split != Split.TRAIN or p.ood]
+    fields = {name for p in held_out for name, value in p.meta.items() if isinstance(value, str | int | float)}
+    if by not in fields:
+        there = f"they have {', '.join(sorted(fields))}" if fields else "they have no field of their own"
+        raise RecipeError(f"evaluate.by = {by!r} is a field of no held-out problem; {there}, or leave it out")
 
 
 def check_label_free(recipe: Recipe) -> None:

@@ -57,14 +57,35 @@ def resolve_base(
         return _pretrained(model, cache, say)
     if base == EMBEDDED:
         return _converted(embedded_file(), model.dtype, cache)
+    path = _here(base, "model.base")
+    if path is None:
+        return _from_hub(base)
+    return _converted(path, model.dtype, cache) if path.suffix == ".gguf" else path
+
+
+def check_here(model: ModelSection, *, field: str = "model.base") -> None:
+    """Raise ModelError where a model that would lie on this machine does not; nothing is fetched, made or converted.
+
+    `field` is what the recipe calls it.
+    """
+    if model.base == EMBEDDED:
+        embedded_file()
+    elif model.base not in ("toy", CHARACTERS):
+        _here(model.base, field)
+
+
+def _here(base: str, field: str) -> Path | None:
+    """The `.gguf` file or the model's folder that a name leads to; None for a hub id. Raises ModelError for neither."""
     path = Path(base).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ModelError(f"there is no file {base!r}; model.base takes a .gguf file, a folder or a hub id")
-        return _converted(path.resolve(), model.dtype, cache)
+            raise ModelError(f"there is no file {base!r}; {field} takes a .gguf file, a folder or a hub id")
+        return path.resolve()
     if path.is_dir():
         return _checked_folder(path.resolve())
-    return _from_hub(base)
+    if not _HUB_ID.fullmatch(base):
+        raise ModelError(f"there is no folder {base!r}, and it is no hub id (owner/name) either; set {field}")
+    return None
 
 
 def model_digest(path: Path) -> str:
@@ -121,8 +142,6 @@ def embedded_file() -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    if not _HUB_ID.fullmatch(name):
-        raise ModelError(f"there is no folder {name!r}, and it is no hub id (owner/name) either; set model.base")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 

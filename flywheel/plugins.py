@@ -85,6 +85,10 @@ class Verifier(Protocol):
     `lacks()` returns in words what this verifier would need and this machine does not have, such as a program; None
     where it can judge. A run asks it before anything is loaded.
 
+    `unfit(problem)` returns in words why it can judge no completion of a problem, `undecidable(samples)` why so many
+    completions of one could get no verdict; None where they can. `answer_is_question = True` says that `answer` states
+    what is asked, so that a hint has to show `solution`. A run asks these as well (`flywheel.judgeable`).
+
     `identity()` returns what verdicts depend on beyond source and options, as JSON-shaped data: the
     digest of a model's weights, an endpoint's name. It becomes part of the verdicts' key.
     """

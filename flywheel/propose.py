@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flywheel.arithmetic import stated_expression
-from flywheel.errors import RecipeError
+from flywheel.errors import PluginError, ProblemError, RecipeError
 from flywheel.fingerprint import derive_seed
 from flywheel.measures.contamination import HeldOut
 from flywheel.measures.rouge import Alike
@@ -84,31 +84,41 @@ def accuracy_by_value(parameter: str, problems: Mapping[str, Problem], verdicts:
     return {value: sum(r) / len(r) for value, r in sorted(right.items())}
 
 
-def scheduled_problems(recipe: Recipe, round_index: int, value: int) -> list[Problem]:
+def scheduled_problems(recipe: Recipe, round_index: int, value: int, *, wanted: int | None = None) -> list[Problem]:
     """What the generator of `[problems]` offers for a round in which the rising parameter has `value`.
 
-    Drawn by the run's seed and the round. Raises ProblemError where the generator does not take the parameters.
+    Drawn by the run's seed and the round, `wanted` at most: twice `propose.count` and some where it is None. Raises
+    ProblemError, or PluginError, where the generator does not take the parameters.
     """
     section = recipe.propose
     assert section.parameter is not None
     given = {name: getattr(recipe.problems, name) for name in ProblemSource.model_fields}
     given["parameters"] = {**recipe.problems.parameters, **section.parameters, section.parameter: value}
     given["seed"] = derive_seed(recipe.seed, "propose", round_index) % 2**31  # some generators take no larger one
-    given["shuffle"], given["count"] = False, 2 * section.count + SPARE
+    given["shuffle"], given["count"] = False, wanted or 2 * section.count + SPARE
     offered = generated_problems(ProblemSource.model_validate(given))
     return [replace(p, meta={**p.meta, section.parameter: value}) for p in offered]
 
 
 def check_schedule(recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """Raise where the schedule of a recipe could not begin: before anything costly, and not in the middle.
+    """Raise where the schedule of a recipe could not begin, or not end: before anything costly, not in the middle.
 
-    ProblemError where the generator does not take the first value; RecipeError where `mastered` has no dev problem to
-    go by.
+    ProblemError where the generator does not take the first value, or that of the last round, which `mastered` need not
+    come to; RecipeError where `mastered` has no dev problem to go by.
     """
     section = recipe.propose
     if section.kind != "schedule" or section.parameter is None:
         return
-    scheduled_problems(recipe, 0, section.start)
+    scheduled_problems(recipe, 0, section.start, wanted=1)
+    last = recipe.stop.max_rounds - 1
+    if section.advance == "step" and (value := scheduled_value(section, last)) != section.start:
+        try:
+            scheduled_problems(recipe, last, value, wanted=1)
+        except (ProblemError, PluginError) as error:
+            raise type(error)(
+                f"propose.start = {section.start} with propose.step = {section.step} comes to {section.parameter} = "
+                f"{value} by the last round, and stop.max_rounds = {last + 1}; lower one of them: {error}"
+            ) from None
     dev = [p for p in problems if p.split == Split.DEV and not p.ood]
     if section.advance == "mastered" and all(_value(p, section.parameter) is None for p in dev):
         raise RecipeError(

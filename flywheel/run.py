@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import models, plugins, provenance, samplers, store
-from flywheel.demands import check_label_free, check_levers, check_observer, check_votes
+from flywheel.demands import (
+    check_evaluation,
+    check_fit,
+    check_label_free,
+    check_levers,
+    check_observer,
+    check_votes,
+)
 from flywheel.errors import RunError
 from flywheel.fingerprint import file_digest
 from flywheel.identity import verifier_identity
@@ -89,9 +96,11 @@ class Run(Warm, AbstractContextManager["Run"]):
         """Freeze what a run rests on: recipe, problems, base, verifiers. run.json is written last."""
         found = load_problems(self.recipe)
         general = load_general(self.recipe)
-        verifiers = self._verifiers(found.problems)
         self._check_levers(found.problems)
-        check_schedule(self.recipe, found.problems)
+        for extra in self.recipe.sampling.extra:
+            samplers.check_here(self.recipe, extra)
+        # From here on models may be fetched or converted, which takes minutes: what costs nothing has been looked at.
+        verifiers = self._verifiers(found.problems)
         base = models.resolve_base(self.recipe.model, toy_options=self.recipe.policy.toy, say=self.reporter.message)
         self._check_extra_models()
         store.write_rows(self.directory / "problems.parquet", Problem, found.problems)
@@ -133,11 +142,14 @@ class Run(Warm, AbstractContextManager["Run"]):
     def _check_levers(self, problems: list[Problem]) -> None:
         """Raise where the recipe's levers lack something (see `flywheel.demands`)."""
         train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
+        check_fit(self.recipe, problems)
         check_levers(self.recipe, train, self._traits_for)
         check_votes(self.recipe, problems, self._traits_for)
         check_label_free(self.recipe)
         check_observer(self.recipe)
         check_mix(self.recipe.mix, train)
+        check_evaluation(self.recipe, problems)
+        check_schedule(self.recipe, problems)
 
     def _check_extra_models(self) -> None:
         """Raise where an extra sampler's model cannot be had."""

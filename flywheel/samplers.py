@@ -21,6 +21,12 @@ def model_section(recipe: Recipe, extra: SamplerSection) -> ModelSection:
     return ModelSection.model_validate({**recipe.model.model_dump(), **named})
 
 
+def check_here(recipe: Recipe, extra: SamplerSection) -> None:
+    """Raise ModelError where an extra sampler's model would lie on this machine and does not; nothing is fetched."""
+    if extra.model is not None and policy_section(recipe, extra).name != "openai":
+        models.check_here(model_section(recipe, extra), field="sampling.extra.model")
+
+
 def model_path(recipe: Recipe, extra: SamplerSection) -> Path:
     """The folder of an extra sampler's model, fetched or converted if need be; nowhere in particular at an endpoint.
 

@@ -57,6 +57,13 @@ def test_the_rows_of_a_first_round_that_was_rejected_are_no_anchor():
     assert "mix.base" not in later and "sampling.temperatures" in later
 
 
+@pytest.mark.parametrize("objective", ["dpo", "privileged", "grpo"])
+def test_what_learns_from_no_rows_gets_none_of_the_base(objective):
+    found = adjust(recipe(f"train.objective={objective}"), [rejected(1, "paths")])
+    assert "sampling.temperatures" in changes(found) and "mix.base" not in changes(found)
+    assert applied(recipe(f"train.objective={objective}"), found).mix.base == 0.0
+
+
 def test_no_end_asks_for_cooler_samples_and_both_at_once_for_neither():
     assert changes(adjust(recipe(), [rejected(1, "cut_off")]))["sampling.temperatures"][1] == [0.7, 1.05]
     assert "sampling.temperatures" not in changes(adjust(recipe(), [rejected(1, "cut_off", "paths")]))

@@ -81,7 +81,8 @@ def refused(own):
     if own.train.objective == "grpo":
         sampled_otherwise = {"sweep", "variants", "few_shot", "older_generations", "adaptive", "hints"}
         return {"fit", "human", "base_rows", "difficulty"} | sampled_otherwise
-    unweighted = set() if "sft" in own.train.stages else {"difficulty"}
+    unweighted = set() if "sft" in own.train.stages else {"difficulty", "human", "base_rows", "hints"}
+    unweighted |= {"fit"} if own.train.objective == "privileged" else set()
     return unweighted | ({"hints"} if own.correction.k or own.propose.kind == "model" else set())
 
 

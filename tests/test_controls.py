@@ -242,7 +242,7 @@ def test_an_interrupt_is_one_line_and_the_same_command_goes_on(tmp_path):
 def test_the_levers_are_listed(capsys):
     assert main(["ablate", "--list"]) == 0
     shown = capsys.readouterr().out
-    assert "(off: gate.enabled = false; on: gate.enabled = true)" in shown
+    assert '(off: gate.enabled = false, gate.repair = "none"; on: gate.enabled = true)' in shown
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,17 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         resolve("./models/gone", tmp_path)
 
 
+def test_what_would_lie_here_is_looked_for_without_making_or_fetching_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    for base in ("toy", models.CHARACTERS, models.EMBEDDED, "owner/name", str(tmp_path / "x.gguf")):
+        models.check_here(ModelSection(base=base))
+    assert not (tmp_path / "cache").exists()
+    for base, why in (("gone.gguf", "no file 'gone.gguf'"), ("a/b/c", "no folder 'a/b/c'"), (str(tmp_path), "config")):
+        with pytest.raises(ModelError, match=why):
+            models.check_here(ModelSection(base=base))
+
+
 def test_a_hub_id_without_a_network_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model 'owner/name' .* cannot be fetched from the hub") as caught:
         resolve("owner/name", tmp_path)

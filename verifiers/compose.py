@@ -27,7 +27,7 @@ parts'. What a part lacks the whole lacks, and a vote takes as many completions 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -36,11 +36,14 @@ from flywheel import (
     Judgement,
     Outcome,
     Problem,
+    answer_is_question,
     judge_batch,
     judge_group,
     judge_one,
     lack_of,
     make_verifier,
+    undecidable,
+    unfit_for,
     verifier_identity,
 )
 
@@ -115,8 +118,20 @@ class _Composition:
 
     def lacks(self) -> str | None:
         """What the parts lack on this machine, each by its name; None where all of them can judge."""
-        told = [(part.verifier, lack_of(verifier)) for part, verifier in zip(self.parts, self._verifiers, strict=True)]
-        return "; ".join(f"{name}: {lack}" for name, lack in told if lack) or None
+        return self._told(lack_of)
+
+    @property
+    def answer_is_question(self) -> bool:
+        """Whether for any part the answer states what is asked."""
+        return any(answer_is_question(v) for v in self._verifiers)
+
+    def unfit(self, problem: Problem) -> str | None:
+        """Which parts cannot judge a problem, and why; None where all of them can."""
+        return self._told(lambda verifier: unfit_for(verifier, problem))
+
+    def undecidable(self, samples: int) -> str | None:
+        """Which parts could come to no verdict on a problem with so many completions, and why."""
+        return self._told(lambda verifier: undecidable(verifier, samples))
 
     def identity(self) -> dict[str, Any]:
         """The identities of all parts, in order."""
@@ -166,6 +181,11 @@ class _Composition:
             for i, judgement in zip(left, judged, strict=True):
                 said[i][k] = judgement
         return [self._whole(parts) for parts in said]
+
+    def _told(self, ask: Callable[[Any], str | None]) -> str | None:
+        """What the parts say of what they cannot do, each by its name; None where none says anything."""
+        told = [(part.verifier, ask(verifier)) for part, verifier in zip(self.parts, self._verifiers, strict=True)]
+        return "; ".join(f"{name}: {said}" for name, said in told if said) or None
 
     def _prepare_once(self) -> None:
         if not self._prepared:

@@ -138,6 +138,12 @@ class Judge:
         """Why the model for an engine of its own is not to be had, where it is not."""
         return None if self.endpoint else model_lack(self.model)
 
+    def undecidable(self, samples: int) -> str | None:
+        """A comparison takes two samples of a problem."""
+        if self.mode == "compare" and samples < 2:
+            return "mode = 'compare' sets completions of a problem against each other (mode = 'rate' takes single ones)"
+        return None
+
     def identity(self) -> dict[str, Any]:
         """The rubric's digest, and the endpoint with its model or the digest of the model's files."""
         model = {"endpoint": self.endpoint, "model": self.model} if self.endpoint else model_identity(self.model)

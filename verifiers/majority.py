@@ -73,7 +73,7 @@ class Majority:
         found = [find_answer(c, last_maths=self.last_maths, last_number=self.last_number) for c in completions]
         answers = [f.text if f is not None and f.text.strip() else None for f in found]
         classes = self._classes(answers)
-        refusal = self._refusal(classes, len(completions))
+        refusal = self._refusal([len(c) for c in classes], len(completions))
         winner = set(classes[0]) if classes and not refusal else set()
         says = _tally(answers, classes, len(completions))
         return [
@@ -85,13 +85,22 @@ class Majority:
             for i, answer in enumerate(answers)
         ]
 
-    def _refusal(self, classes: list[list[int]], samples: int) -> str:
-        """Why the largest class does not win; "" where it does."""
-        votes = sum(map(len, classes))
+    def undecidable(self, samples: int) -> str | None:
+        """Why no answer could win among so many samples: the band has no share of them, or the margin is too wide."""
+        for first in range(1, samples + 1):
+            for others in (0, samples - first):  # all others give no answer, or each another one
+                if not self._refusal([first, *[1] * others], samples):
+                    return None
+        band = f"min_share = {self.min_share:g}, max_share = {self.max_share:g}, min_margin = {self.min_margin:g}"
+        return f"no answer could win a vote of {samples} ({band}, min_votes = {self.min_votes})"
+
+    def _refusal(self, classes: Sequence[int], samples: int) -> str:
+        """Why the largest class does not win, from the sizes of all, largest first; "" where it does."""
+        votes = sum(classes)
         if votes < self.min_votes:
             return f"no vote: {votes} of {samples} samples give an answer"
-        first = len(classes[0])
-        second = len(classes[1]) if len(classes) > 1 else 0
+        first = classes[0]
+        second = classes[1] if len(classes) > 1 else 0
         if first == second:
             return "a tie"
         if first < self.min_share * samples - _SLACK:

@@ -33,6 +33,7 @@ class Proof:
     name: ClassVar[str] = "proof"
     version: ClassVar[str] = "1"
     path_kind: ClassVar[str] = "text"
+    answer_is_question: ClassVar[bool] = True
 
     kernel: Literal["metamath", "coq", "lean"] = "metamath"
     """Whose language the problems are in, and who decides."""
@@ -113,6 +114,21 @@ class Proof:
                 _database_file(self.database)
         except _CANNOT_JUDGE as error:
             return str(error)
+        return None
+
+    def unfit(self, problem: Problem) -> str | None:
+        """Why a problem's answer is no statement with a hole in the kernel's language. No proof assistant is run, and
+        a database that is not there is not the problem's fault (`lacks`)."""
+        try:
+            template = split(problem.answer)
+            if self._assistant is not None:
+                self._assistant.language.theorem(template)
+            else:
+                _goal(problem.answer, problem.meta.get("database") or "", self.database)
+        except (TemplateError, MetamathError) as error:
+            return f"{error} (kernel = {self.kernel!r})"
+        except OSError:
+            return None
         return None
 
     def prepare(self) -> None:

@@ -86,6 +86,14 @@ class SelfEdit:
         """Why its model is not to be had, where it is not."""
         return model_lack(self.model)
 
+    def unfit(self, problem: Problem) -> str | None:
+        """Why a problem has no questions."""
+        try:
+            questions_of(problem)
+        except BadQuestions as error:
+            return str(error)
+        return None
+
     def identity(self) -> dict[str, Any]:
         """The digest of the model's files."""
         return {"model": model_identity(self.model)}

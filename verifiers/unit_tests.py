@@ -79,6 +79,14 @@ class UnitTests:
         continued = f"{problem.prompt}{meta['canonical_solution']}" if "canonical_solution" in meta else ""
         return f"```python\n{problem.solution or continued}\n```"
 
+    def unfit(self, problem: Problem) -> str | None:
+        """Why a problem has no tests that can be run."""
+        try:
+            read_tests(problem, challenge=self.challenge_tests)
+        except BadProblem as error:
+            return str(error)
+        return None
+
     @classmethod
     def problems(cls) -> list[Problem]:
         """Three functions to check the verifier on."""

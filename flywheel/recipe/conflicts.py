@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from flywheel.recipe.objectives import objective_conflicts
+
 if TYPE_CHECKING:
     from flywheel.recipe.whole import Recipe
 
@@ -14,10 +16,10 @@ def conflicts(recipe: Recipe) -> Iterator[str]:
     yield from _policy_and_training(recipe)
     yield from _sampling(recipe)
     yield from _filter_and_verifier(recipe)
-    yield from _pairs(recipe)
     yield from _correction(recipe)
-    yield from _online(recipe)
+    yield from objective_conflicts(recipe)
     yield from _propose(recipe)
+    yield from _gate(recipe)
     yield from _characters(recipe)
 
 
@@ -60,13 +62,12 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
             f"sampling.budget.enough = {budget.enough} is more than a problem may get ({limit} = {most}): no problem "
             "could ever have enough; lower enough or raise the limit"
         )
-    own = sampling.k - sum(sampling.share_of(extra) for extra in sampling.extra)
-    if not own and budget.mode == "adaptive":
+    if not sampling.own and budget.mode == "adaptive":
         yield (
             "sampling.extra with share = 1 and sampling.budget.mode = 'adaptive': waves ask the policy, and a teacher "
             "that answers everything leaves it nothing; take a share under 1 or a fixed budget"
         )
-    if not own and sampling.sweep.temperatures:
+    if not sampling.own and sampling.sweep.temperatures:
         yield (
             "sampling.extra with share = 1 and sampling.sweep.temperatures: the search asks the policy, whose "
             "temperature nothing is sampled at; leave the search out or take a share under 1"
@@ -80,12 +81,13 @@ def _sampling(recipe: Recipe) -> Iterator[str]:
         len(sampling.variants) > 1
         or sampling.paraphrases is not None
         or (sampling.few_shot.count > 0 and sampling.few_shot.orders > 1)
-        or bool(sampling.sweep.temperatures)
     )
-    greedy = max(sampling.temperatures) == 0.0 and sampling.spread == 0.0
-    if greedy and own > 1 and not several_ways:
+    searched = sampling.sweep.temperatures
+    field, temperatures = ("sweep.temperatures", searched) if searched else ("temperatures", sampling.temperatures)
+    greedy = max(temperatures) == 0.0 and sampling.spread == 0.0
+    if greedy and sampling.own > 1 and not several_ways:
         yield (
-            f"sampling.temperatures = {sampling.temperatures} with k = {sampling.k}: at temperature 0 all "
+            f"sampling.{field} = {temperatures} with k = {sampling.k}: at temperature 0 all "
             "completions of a prompt are the same; set k = 1, a temperature above 0, or several variants"
         )
 
@@ -129,25 +131,6 @@ def _filter_and_verifier(recipe: Recipe) -> Iterator[str]:
         yield f"ood: the labels {labels} are not distinct; give each set its own"
 
 
-def _pairs(recipe: Recipe) -> Iterator[str]:
-    """Where the objective needs preference pairs and nothing could give one."""
-    if "dpo" not in recipe.train.stages:
-        return
-    asked = f"train.objective = {recipe.train.objective!r}"
-    budget = recipe.sampling.budget
-    most = (budget.most or recipe.sampling.k) if budget.mode == "adaptive" else recipe.sampling.k
-    if most == 1:
-        yield (
-            f"{asked} with one completion a problem (sampling.k = {recipe.sampling.k}): a preference pair takes two; "
-            "raise sampling.k, or set train.objective = 'sft'"
-        )
-    if recipe.filter.by != "verdict":
-        yield (
-            f"{asked} with filter.by = {recipe.filter.by!r}: pairs rest on verdicts, which this control does not "
-            "ask; set train.objective = 'sft' for it"
-        )
-
-
 def _correction(recipe: Recipe) -> Iterator[str]:
     """Where second attempts would be asked for in vain."""
     if not recipe.correction.k:
@@ -163,46 +146,16 @@ def _correction(recipe: Recipe) -> Iterator[str]:
             f"{asked} with hints.k = {recipe.hints.k}: both ask again what was wrong, the one without and the other "
             "with the answer in sight; leave one of them out"
         )
+    if not recipe.sampling.own:
+        yield (
+            f"{asked} with sampling.extra of share = 1: what is asked again are the policy's own wrong answers, and a "
+            "teacher that answers everything leaves it none; take a share under 1, or leave correction out"
+        )
     if recipe.filter.by != "verdict":
         yield (
             f"{asked} with filter.by = {recipe.filter.by!r}: a second attempt is kept for being right, which this "
             "control does not ask; leave correction out of it"
         )
-
-
-def _online(recipe: Recipe) -> Iterator[str]:
-    """What a trainer that samples by itself has no place for."""
-    if recipe.train.objective != "grpo":
-        return
-    sampling, options = recipe.sampling, recipe.train.grpo
-    asked = "train.objective = 'grpo'"
-    if sampling.k < 2 or options.batch_size % sampling.k:
-        yield (
-            f"{asked} compares the completions of a problem within a step: sampling.k = {sampling.k} must be at least "
-            f"2 and divide train.grpo.batch_size = {options.batch_size}; change one of them"
-        )
-    others = {
-        "sampling.budget.mode = 'adaptive'": sampling.budget.mode == "adaptive",
-        "hints.k": bool(recipe.hints.k),
-        "correction.k": bool(recipe.correction.k),
-        "sampling.sweep.temperatures": bool(sampling.sweep.temperatures),
-        "sampling.extra": bool(sampling.extra),
-        "sampling.variants": len(sampling.variants) > 1,
-        "sampling.paraphrases": sampling.paraphrases is not None,
-        "sampling.few_shot.count": bool(sampling.few_shot.count),
-        "sampling.spread": bool(sampling.spread),
-        "sampling.stop": bool(sampling.stop),
-    }
-    for lever in (name for name, on in others.items() if on):
-        yield f"{asked} samples by itself, each problem sampling.k times with its plain prompt; leave {lever} out"
-    learnt = {
-        "mix": any((recipe.mix.human, recipe.mix.base, recipe.mix.general)),
-        "filter.by": recipe.filter.by != "verdict",
-        "filter.fit": recipe.filter.fit is not None,
-        "train.average": recipe.train.average is not None,
-    }
-    for setting in (name for name, on in learnt.items() if on):
-        yield f"{asked} learns from its own completions as they are rewarded, not from rows; leave {setting} out"
 
 
 def _propose(recipe: Recipe) -> Iterator[str]:
@@ -247,6 +200,27 @@ def _written(recipe: Recipe) -> Iterator[str]:
         yield (
             "train.objective = 'privileged' with propose.kind = 'model': what the policy writes has no solution that a "
             "teacher could be told; set train.objective = 'sft'"
+        )
+
+
+def _gate(recipe: Recipe) -> Iterator[str]:
+    """A gate that would have nothing to decide by, or nothing to repair."""
+    gate = recipe.gate
+    idle: dict[str, str] = {}
+    if not recipe.ood:
+        idle["ood"] = "no [[ood]] set"
+    if recipe.evaluate.samples == 1:
+        idle["pass_k"] = "evaluate.samples = 1"
+    if gate.enabled and idle.keys() >= set(gate.lines):
+        why = " and ".join(idle[line] for line in gate.lines)
+        yield (
+            f"gate.lines = {gate.lines} with {why}: nothing would be compared and every candidate accepted; name "
+            "another line, or set gate.enabled = false"
+        )
+    if not gate.enabled and gate.repair != "none":
+        yield (
+            f"gate.enabled = false with gate.repair = {gate.repair!r}: without the gate no candidate is rejected, so "
+            "none is repaired; leave the gate on, or repair out"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,8 @@ from flywheel.recipe.section import Count, Section, Share, knob
 
 Temperature = Annotated[float, Field(ge=0.0, le=5.0)]
 Nucleus = Annotated[float, Field(gt=0.0, le=1.0)]
+_NAMED = re.compile(r"(?<![\w}^])\{[a-z_]{3,}\}")
+"""What looks like a placeholder, and not like the argument of a LaTeX command (`\\boxed{answer}`)."""
 
 
 class BudgetSection(Section):
@@ -125,6 +128,18 @@ class CorrectionSection(Section):
     template: str = "There may be an error in this answer. Check it, and give the whole answer again."
     """The second user turn; `{prompt}` puts the problem into it once more."""
 
+    @model_validator(mode="after")
+    def _says_something(self) -> CorrectionSection:
+        if not self.template.strip():
+            raise ValueError(f"template = {self.template!r} says nothing; ask for a second attempt in words")
+        unknown = [found.group() for found in _NAMED.finditer(self.template) if found.group() != "{prompt}"]
+        if unknown:
+            raise ValueError(
+                f"template {self.template!r} has {unknown[0]}, which would be sent as it stands; {{prompt}} alone is "
+                "filled in, and what is right is not told (that would be hints)"
+            )
+        return self
+
 
 class SamplingSection(Section):
     """How many completions a round draws, and how."""
@@ -176,6 +191,11 @@ class SamplingSection(Section):
                 f"extra: {others} of k = {self.k} completions go to other samplers; leave the policy at least one"
             )
         return self
+
+    @property
+    def own(self) -> int:
+        """How many of a problem's `k` completions are left to the policy."""
+        return self.k - sum(self.share_of(extra) for extra in self.extra)
 
     def share_of(self, extra: SamplerSection) -> int:
         """How many of a problem's `k` completions an extra sampler answers."""

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from flywheel import DEADLINE_SECONDS, PluginError, Problem, Sample, lack_of
+from flywheel import (
+    DEADLINE_SECONDS,
+    PluginError,
+    Problem,
+    Sample,
+    answer_is_question,
+    lack_of,
+    undecidable,
+    unfit_for,
+)
 from flywheel.identity import verifier_identity
 from flywheel.plugins import make_verifier, traits
 from flywheel.recipe import VerifySection
@@ -209,6 +218,17 @@ def test_what_a_part_lacks_the_whole_lacks_and_its_time_is_theirs_together(file:
     assert traits(whole).deadline_seconds == DEADLINE_SECONDS + 2 * 40.0
     voting = {"verifier": "majority", "options": {"min_votes": 5}}
     assert traits(make_verifier("all_of", {"parts": [part(file, "a"), voting]})).min_votes == 5
+
+
+def test_what_a_part_cannot_judge_the_whole_cannot() -> None:
+    tested, voting = {"verifier": "unit_tests"}, {"verifier": "majority", "options": {"max_share": 0.9}}
+    whole = make_verifier("any_of", {"parts": [{"verifier": "exact"}, tested, voting]})
+    assert (unfit_for(whole, PROBLEM) or "").startswith("unit_tests: the problem has no tests")
+    assert (undecidable(whole, 2) or "").startswith("majority: no answer could win a vote of 2")
+    assert not answer_is_question(whole)
+    easy = make_verifier("all_of", {"parts": [{"verifier": "exact"}, {"verifier": "proof"}]})
+    assert undecidable(easy, 1) is None and answer_is_question(easy)
+    assert unfit_for(make_verifier("all_of", {"parts": [{"verifier": "exact"}]}), PROBLEM) is None
 
 
 def test_a_batch_goes_to_each_part_as_far_as_it_is_open(file: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flywheel import Judgement, PluginError, Problem
 from flywheel.plugins import make_verifier, traits
@@ -116,6 +120,44 @@ def test_any_text_can_vote() -> None:
         outcomes(Majority(min_share=0.2).verify_group(PROBLEM, [*nasty, "\\boxed{4}", "\\boxed{4.0}"]))[-2:]
         == ["correct"] * 2
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "samples", "can_win"),
+    [
+        ({}, 1, False),  # min_votes
+        ({}, 2, True),
+        ({"max_share": 0.9}, 2, False),
+        ({"max_share": 0.9}, 3, True),  # 2 of 3
+        ({"min_share": 0.5, "max_share": 0.5}, 3, False),
+        ({"min_share": 0.5, "max_share": 0.5}, 4, True),
+        ({"min_share": 0.1, "max_share": 0.3}, 6, False),  # one of 6 leads nobody, 2 are a third
+        ({"min_share": 0.1, "max_share": 0.3}, 7, True),
+        ({"min_share": 0.1, "max_share": 0.3, "min_votes": 1}, 6, True),  # the others may give no answer
+        ({"max_share": 0.6, "min_margin": 0.7}, 100, False),
+    ],
+)
+def test_how_many_samples_a_vote_can_be_won_with(options: dict[str, float], samples: int, can_win: bool) -> None:
+    assert (Majority(**options).undecidable(samples) is None) == can_win
+
+
+def ballots(samples: int, most: int | None = None) -> Iterator[list[int]]:
+    """All ways in which so many samples can answer: the classes' sizes, largest first; the rest answers nothing."""
+    yield []
+    for first in range(1, min(samples, most or samples) + 1):
+        yield from ([first, *rest] for rest in ballots(samples - first, first))
+
+
+SHARES = st.floats(0.0, 1.0)
+
+
+@given(SHARES, SHARES, SHARES, st.integers(1, 9), st.integers(1, 9))
+def test_no_vote_can_be_won_only_where_no_ballot_wins(
+    one: float, other: float, margin: float, votes: int, samples: int
+) -> None:
+    made = Majority(min_share=min(one, other), max_share=max(one, other), min_margin=margin, min_votes=votes)
+    won = any(classes and not made._refusal(classes, samples) for classes in ballots(samples))
+    assert (made.undecidable(samples) is None) == won
 
 
 def test_options() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from flywheel import Outcome, PluginError, Problem, Sample
+from flywheel import Outcome, PluginError, Problem, Sample, unfit_for
 from flywheel.plugins import make_verifier
 from flywheel.recipe import VerifySection
 from flywheel.verifiers import proof as module
@@ -127,3 +128,26 @@ def test_in_the_worker_pool() -> None:
         verdicts = pool.submit([problem()], samples).result(timeout=60)
     assert [v.outcome for v in verdicts] == ["correct", "wrong", "no_answer", "timeout"]
     assert {(v.verifier, v.isolation) for v in verdicts} == {("proof", "kernel")}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "answer", "why"),
+    [
+        ("metamath", TEMPLATE, None),
+        ("metamath", "42", "0 holes"),
+        ("metamath", f"Theorem goal : True.\nProof.\n{HOLE}\nQed.\n", "kernel = 'metamath'"),
+        ("coq", f"Theorem goal : True.\nProof.\n{HOLE}\nQed.\n", None),
+        ("coq", TEMPLATE, "no theorem .*kernel = 'coq'"),
+        ("lean", f"theorem goal : True := {HOLE}", None),
+        ("lean", f"theorem $p |- ph $= {HOLE} $.", "kernel = 'lean'"),
+    ],
+)
+def test_whose_language_a_statement_is_in_is_told_without_a_kernel(kernel: str, answer: str, why: str | None) -> None:
+    verifier = Proof(kernel=kernel, command="/nowhere/prover", min_level="unsafe")
+    said = unfit_for(verifier, problem(answer))
+    assert said is None if why is None else re.search(why, said or "")
+
+
+def test_a_database_that_is_not_there_is_not_the_problems_fault() -> None:
+    verifier = Proof(database="/nowhere/set.mm")
+    assert verifier.unfit(Problem("p", "", TEMPLATE)) is None and verifier.lacks()
