@@ -32,7 +32,9 @@ from flywheel.view import RunView, Scope
 
 LOGGER = logging.getLogger("flywheel.run")
 PROGRESS_SECONDS = 5.0  # between two posts of one progress artifact; each costs the server 10-20 ms
-CLOSING_SECONDS = 20.0  # how long a finished run waits for the server to take the next of what is still to be posted
+CLOSING_SECONDS = 75.0
+"""How long a finished run waits for the server to take the next of what is still to be posted: a server on SQLite can
+stand still for the 60 seconds after which two of its own transactions stop waiting for each other."""
 
 
 class Publisher:
