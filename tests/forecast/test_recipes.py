@@ -84,7 +84,7 @@ def test_privileged_trains_on_lessons_right_or_wrong():
 
 
 def test_privileged_learns_this_rounds_lessons_alone():
-    found = foreseen("privileged", "data.keep=accumulate", "mix.human=0.5")
+    found = foreseen("privileged", "data.keep=accumulate")
     assert [r.rows for r in found.rounds] == [both(80)] * 3
 
 
