@@ -86,15 +86,17 @@ def test_a_terminated_check_leaves_no_folder_and_no_process(tmp_path: Path) -> N
         "import time\n\nclass Slow:\n    def verify(self, problem, completion):\n        time.sleep(60)\n"
     )
     command = [sys.executable, "-m", "flywheel.cli", "check", f"{plugin}:Slow", "--deadline", "60"]
-    process = subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    told = tmp_path / "stderr"
+    with told.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=stderr
+        )
     deadline = time.monotonic() + 60
     while not list(scratch.glob("flywheel-check-*")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(30) == 130
+    assert process.wait(30) == 130, told.read_text()
     assert list(scratch.iterdir()) == []
     ends = time.monotonic() + 20
     while [p for p in Path("/proc").glob("[0-9]*/environ") if str(scratch).encode() in read_bytes(p)]:
