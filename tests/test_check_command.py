@@ -83,7 +83,8 @@ def test_a_terminated_check_leaves_no_folder_and_no_process(tmp_path: Path) -> N
     plugin, scratch = tmp_path / "slow.py", tmp_path / "scratch"
     scratch.mkdir()
     plugin.write_text(
-        "import time\n\nclass Slow:\n    def verify(self, problem, completion):\n        time.sleep(60)\n"
+        "import pathlib, time\n\nclass Slow:\n    def verify(self, problem, completion):\n"
+        f"        pathlib.Path({str(tmp_path / 'judging')!r}).touch()\n        time.sleep(60)\n"
     )
     command = [sys.executable, "-m", "flywheel.cli", "check", f"{plugin}:Slow", "--deadline", "60"]
     told = tmp_path / "stderr"
@@ -92,9 +93,10 @@ def test_a_terminated_check_leaves_no_folder_and_no_process(tmp_path: Path) -> N
             command, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.DEVNULL, stderr=stderr
         )
     deadline = time.monotonic() + 60
-    while not list(scratch.glob("flywheel-check-*")):
-        assert process.poll() is None and time.monotonic() < deadline
+    while not (tmp_path / "judging").exists():
+        assert process.poll() is None and time.monotonic() < deadline, told.read_text()
         time.sleep(0.05)
+    assert list(scratch.glob("flywheel-check-*"))
     process.terminate()
     assert process.wait(30) == 130, told.read_text()
     assert list(scratch.iterdir()) == []
