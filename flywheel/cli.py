@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from flywheel.arguments import count
 from flywheel.control_commands import add_control_commands
 from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
 from flywheel.forecast_commands import add_forecast_commands
+from flywheel.interrupts import interrupted, interrupts_by_any_signal
 from flywheel.progress import Reporter
 from flywheel.recipe import Recipe, apply_overrides, load_recipe, read_recipe, shipped_recipes, validate
 from flywheel.run import Run
@@ -28,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     parser = _parser()
     arguments = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
+    interrupts_by_any_signal()
     try:
         return int(arguments.command(arguments) or 0)
     except UserError as error:
@@ -37,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FlywheelError as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
-        print("stopped; what is finished is kept, and the same command goes on from it", file=sys.stderr)
-        return 130
+        return interrupted("stopped; what is finished is kept, and the same command goes on from it")
     except BrokenPipeError:  # `flywheel show demo | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -137,10 +135,6 @@ def _run(arguments: argparse.Namespace) -> int:
             run_local(recipe, directory, arguments.rounds, reporter)
         _close_with_result(Run.load(directory), reporter)
     return 0
-
-
-def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _recipe_and_directory(arguments: argparse.Namespace) -> tuple[Recipe, Path]:

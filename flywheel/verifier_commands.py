@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from flywheel import store
 from flywheel.arguments import Add, count
 from flywheel.errors import PluginError, UserError
+from flywheel.interrupts import interrupted
 from flywheel.recipe import Recipe, VerifySection, load_recipe, parse_value, shipped_recipes, validate
 from flywheel.types import Problem
 
@@ -106,8 +106,7 @@ def _check(arguments: argparse.Namespace) -> int:
                 progress=lambda what, done, total: watched.progress(what, done, total, "inputs"),
             )
     except KeyboardInterrupt:
-        print("stopped; nothing is decided", file=sys.stderr)
-        return 130
+        return interrupted("stopped; nothing is decided")
     styles = {"held": "green", "violated": "red", "undecided": "yellow", "not applicable": "dim"}
     table = Table("invariant", "", "", title=Text(f"check of {name}"), title_justify="left")
     for finding in report.findings:
@@ -158,8 +157,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     from flywheel.verify_places import PIPE
 
     section = _section(VerifySection(), arguments.verifier, arguments)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
     try:
         with Console(sys.stderr) as console:
             tally = verify_file(
@@ -169,14 +166,9 @@ def _verify(arguments: argparse.Namespace) -> int:
                 lambda done, total: console.progress("verify", done, total, "rows"),
             )
     except KeyboardInterrupt:
-        print(f"stopped; {'no more' if arguments.out == PIPE else 'nothing'} was written", file=sys.stderr)
-        return 130
+        return interrupted(f"stopped; {'no more' if arguments.out == PIPE else 'nothing'} was written")
     print("\n".join(tally.lines()), file=sys.stderr if arguments.out == PIPE else sys.stdout)
     return 0
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 # -- new-verifier -----------------------------------------------------------------------------------
