@@ -134,14 +134,14 @@ def _readable(name: str) -> Iterator[None]:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as lines:
+    with opener(path, "rt", encoding="utf-8-sig") as lines:  # as Windows writes it, with a mark at the start
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _object(f"{path} line {number}", _parsed(line, f"{path} line {number}"))
 
 
 def _json(path: Path) -> Iterator[Row]:
-    content = _parsed(path.read_text(encoding="utf-8"), str(path))
+    content = _parsed(path.read_text(encoding="utf-8-sig"), str(path))
     if not isinstance(content, list):
         raise ProblemError(f"{path} holds a JSON {type(content).__name__}; it must be a list of objects")
     for number, item in enumerate(content, 1):

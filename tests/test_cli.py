@@ -157,6 +157,42 @@ def test_mistakes_with_runs(capsys):
     assert "give --round N" in one_line(capsys, "redo", "train", "runs/toy")
 
 
+def test_a_refused_run_leaves_nothing(capsys):
+    one_line(capsys, "run", "toy", "--no-prefect", "--set", "verify.verifier=mth")
+    assert list(Path().iterdir()) == []
+    Path("mine").mkdir()
+    one_line(capsys, "run", "toy", "--no-prefect", "--set", "problems.dev=5000", "--run-dir", "mine")
+    assert Path("mine").is_dir() and list(Path("mine").iterdir()) == []
+
+
+def test_a_run_is_a_recipe_by_its_folder(capsys):
+    assert run_toy("--rounds", "1") == 0
+    capsys.readouterr()
+    assert flywheel("show", "runs/toy", "--set", "filter.by=none") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["problems"]["count"] == 40 and shown["filter"]["by"] == "none"
+    assert flywheel("plan", "runs/toy", "--device", "t4") == 0
+    assert "runs/toy is a run itself" in one_line(capsys, "controls", "toy", "--run-dir", "runs/toy")
+    assert "say with --run-dir" in one_line(capsys, "submit", "runs/toy")
+    Path("runs/toy/recipe.json").write_text("{")
+    assert "runs/toy/recipe.json is not the recipe of a run" in one_line(capsys, "show", "runs/toy")
+
+
+def test_a_verifier_that_cannot_be_made_is_one_line(capsys):
+    Path("mine.py").write_text(
+        "class Mine:\n    def __init__(self):\n        raise RuntimeError('no\\nserver')\n"
+        "    def verify(self, problem, completion):\n        return True\n"
+    )
+    line = one_line(capsys, "run", "toy", "--no-prefect", "--set", "verify.verifier=mine.py:Mine")
+    assert "'mine.py:Mine' cannot be made with the options {}: RuntimeError: no server" in line
+    assert "pattern '((' is no regular expression" in one_line(capsys, "check", "exact", "--option", "pattern=((")
+
+
+def test_a_command_about_nothing_is_refused(capsys):
+    assert "nowhere is not a run's folder" in one_line(capsys, "doctor", "nowhere")
+    assert "names no control; known: no_verifier" in one_line(capsys, "controls", "toy", "--arms", ",")
+
+
 def test_unwritable_places(capsys):
     assert "/proc/run" in one_line(capsys, "run", "toy", *SMALL, "--no-prefect", "--run-dir", "/proc/run")
 
