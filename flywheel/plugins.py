@@ -23,7 +23,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from flywheel.errors import FlywheelError, PluginError
+from flywheel.errors import PluginError
+from flywheel.foreign import told
 from flywheel.types import Judgement, Outcome, PathKind, Problem
 
 Kind = Literal["verifier", "policy", "generator"]
@@ -293,16 +294,12 @@ def make_generator(name: str, options: Mapping[str, Any]) -> Generator:
 
 def _made(name: str, options: Mapping[str, Any], kind: Kind) -> object:
     cls = load_class(name, kind)
-    try:
-        return cls(**_checked_options(cls, name, options, kind))
-    except FlywheelError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
-    except Exception as error:  # other people's code: whatever it raises is told
-        raise PluginError(
-            f"{kind} {name!r} cannot be made with the options {dict(options)!r}: {type(error).__name__}: {error}"
-        ) from error
+    checked = _checked_options(cls, name, options, kind)
+    with told(f"{kind} {name!r}"):
+        try:
+            return cls(**checked)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
 
 
 def make_able_verifier(name: str, options: Mapping[str, Any]) -> Verifier:

@@ -18,6 +18,7 @@ from typing import Any
 
 from flywheel import plugins
 from flywheel.errors import ProblemError
+from flywheel.foreign import told
 from flywheel.recipe import ProblemSource
 
 HUB_SECONDS = 10.0
@@ -58,8 +59,11 @@ def _generated(source: ProblemSource) -> Iterator[Row]:
     if source.count is None:
         raise ProblemError(f"generator {source.name!r} may go on without end: set problems.count")
     generator = plugins.make_generator(source.name, source.parameters)
-    for index, fields in enumerate(generator.rows(source.seed)):
-        yield Row(f"{source.name} problem {index}", fields)
+    with told(f"generator {source.name!r}"):
+        for index, fields in enumerate(generator.rows(source.seed)):
+            if not isinstance(fields, Mapping):
+                raise ProblemError(f"generator {source.name!r} yields {str(fields)[:40]!r}; each row must be a mapping")
+            yield Row(f"{source.name} problem {index}", fields)
 
 
 def _reasoning_gym(source: ProblemSource) -> Iterator[Row]:

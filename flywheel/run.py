@@ -146,6 +146,7 @@ class Run(Warm, AbstractContextManager["Run"]):
     def _check_levers(self, problems: list[Problem]) -> None:
         """Raise where the recipe's levers lack something (see `flywheel.demands`)."""
         train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
+        samplers.check_policies(self.recipe)
         check_fit(self.recipe, problems)
         check_levers(self.recipe, train, self._traits_for)
         check_votes(self.recipe, problems, self._traits_for)

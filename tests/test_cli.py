@@ -104,6 +104,7 @@ def test_mistakes_in_a_recipe(capsys, setting, words):
 def test_an_unknown_policy(capsys):
     line = one_line(capsys, "run", "demo", "--no-prefect", "--set", "policy.name=vlm", "--set", "model.base=toy")
     assert "unknown policy 'vlm'" in line
+    assert list(Path().iterdir()) == []  # told before the run begins, so that the same folder takes the right name
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_a_verifier_that_cannot_be_made_is_one_line(capsys):
         "    def verify(self, problem, completion):\n        return True\n"
     )
     line = one_line(capsys, "run", "toy", "--no-prefect", "--set", "verify.verifier=mine.py:Mine")
-    assert "'mine.py:Mine' cannot be made with the options {}: RuntimeError: no server" in line
+    assert "verifier 'mine.py:Mine' raised RuntimeError: no server (" in line and "mine.py line 3)" in line
     assert "pattern '((' is no regular expression" in one_line(capsys, "check", "exact", "--option", "pattern=((")
 
 

@@ -26,6 +26,7 @@ LAYERS: list[list[str]] = [
         "problems",
         "store",
         "lock",
+        "foreign",
         "plugins",
         "identity",
         "judgements",
@@ -65,7 +66,7 @@ LAYERS: list[list[str]] = [
     ["arguments", "interrupts"],
     ["verifier_scaffold", "verifier_commands", "control_commands", "run_commands", "forecast_commands"],
     ["flows"],
-    ["cli"],
+    ["cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

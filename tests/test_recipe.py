@@ -103,7 +103,10 @@ def test_braces_that_are_no_placeholder_stay(braces):
         (["filter.by=nnoe"], "filter.by = 'nnoe': input should be 'verdict', 'none' or 'random'"),
         (["problems.template=Solve it."], "'Solve it.' asks the same of every problem; put {prompt} where"),
         (["problems.template=Solve {{x}}."], "asks the same of every problem"),
-        (["sampling.variants=['{prompt} {answer}']"], "has {answer}, which would be sent as it stands; filled in: {p"),
+        (
+            ["sampling.variants=['{prompt} {answer}']"],
+            "has {answer}, which would be sent as it stands: only {prompt} is",
+        ),
         (["hints.template={prompt} {anser} {answer}"], "has {anser}, which would be sent as it stands"),
         (["correction.template=It is {answer}."], "has {answer}, which would be sent as it stands"),
         (["train.privileged.template={prompt} {answer} {proof}"], "has {proof}, which would be sent as it stands"),
@@ -123,6 +126,14 @@ def test_another_verifier_begins_without_the_options_of_the_one_it_replaces(tmp_
     assert judged.verify.options == {"model": "x"} and judged.verify.held_out_options == {}
     (tmp_path / "mine.toml").write_text('extends = "demo"\n[verify]\nverifier = "exact"\n')
     assert rc.load_recipe(tmp_path / "mine.toml").verify.options == {}
+
+
+def test_another_generator_begins_without_the_parameters_of_the_one_it_replaces():
+    assert rc.load_recipe("demo").problems.parameters
+    assert rc.load_recipe("demo", ["problems.name=leg_counting"]).problems.parameters == {}
+    changed = rc.load_recipe("demo", ["problems.parameters.max_terms=3", "problems.name=leg_counting"])
+    assert changed.problems.parameters == {"max_terms": 3}
+    assert len(rc.load_recipe("demo", ["problems.parameters.max_terms=3"]).problems.parameters) > 1
 
 
 def test_an_unknown_recipe_is_told_the_nearest_one():

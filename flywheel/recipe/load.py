@@ -14,10 +14,17 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flywheel.errors import RecipeError
 from flywheel.recipe.data import VerifySection
+from flywheel.recipe.problems import ProblemsSection
 from flywheel.recipe.whole import Recipe
 
-OPTIONS_OF = {"verifier": "options", "held_out": "held_out_options", "observer": "observer_options"}
-"""The fields of `[verify]` that name a verifier, and those with its options."""
+OPTIONS_OF: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
+    "verify": (
+        VerifySection,
+        {"verifier": "options", "held_out": "held_out_options", "observer": "observer_options"},
+    ),
+    "problems": (ProblemsSection, {"source": "parameters", "name": "parameters"}),
+}
+"""By section: the fields that name a verifier or where problems come from, and the fields with what goes with it."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -146,7 +153,8 @@ def _value_for(parts: Sequence[str], text: str) -> Any:
     if section is None or parts[-1] not in section.model_fields or isinstance(value, (str, list, dict)):
         return value
     field = section.model_fields[parts[-1]]
-    taken = TypeAdapter[Any](Annotated[field.annotation, field])
+    whole: Any = Annotated[field.annotation, field]  # with its range
+    taken: TypeAdapter[Any] = TypeAdapter(whole)
     for candidate in (value, text):
         try:
             taken.validate_python(candidate)
@@ -167,15 +175,16 @@ def parse_value(text: str) -> Any:
 
 
 def lay_over(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with `changes` laid over it; a verifier in the place of another does not take over that one's options."""
-    below, above = raw.get("verify"), changes.get("verify")
-    if isinstance(below, Mapping) and isinstance(above, Mapping):
-        stale = {
-            options
-            for name, options in OPTIONS_OF.items()
-            if name in above and above[name] != below.get(name, VerifySection.model_fields[name].default)
-        }
-        raw = {**raw, "verify": {name: value for name, value in below.items() if name not in stale}}
+    """`raw` with `changes` laid over it; what takes another's place (`OPTIONS_OF`) does not take over its options."""
+    for section, (model, named) in OPTIONS_OF.items():
+        below, above = raw.get(section), changes.get(section)
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            stale = {
+                options
+                for name, options in named.items()
+                if name in above and above[name] != below.get(name, model.model_fields[name].default)
+            }
+            raw = {**raw, section: {name: value for name, value in below.items() if name not in stale}}
     return deep_merge(raw, changes)
 
 

@@ -30,10 +30,10 @@ def sent_as_it_stands(text: str, filled: Sequence[str]) -> str | None:
     """
     for found in _NAMED.finditer(text):
         if found.group()[1:-1] not in filled:
-            known = ", ".join(f"{{{name}}}" for name in filled)
+            known, verb = ", ".join(f"{{{name}}}" for name in filled), "is" if len(filled) == 1 else "are"
             return (
-                f"{text!r} has {found.group()}, which would be sent as it stands; filled in: {known} (write "
-                f"{{ {found.group()[1:-1]} }} where the braces are meant)"
+                f"{text!r} has {found.group()}, which would be sent as it stands: only {known} {verb} filled in; "
+                f"write {{ {found.group()[1:-1]} }} if braces are meant"
             )
     return None
 
