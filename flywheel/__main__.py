@@ -1,4 +1,4 @@
-"""The `flywheel` command, also as `python -m flywheel`: what is interrupted while the rest still loads ends in one line."""
+"""The `flywheel` command, also as `python -m flywheel`: an interrupt while the rest still loads is one line, too."""
 
 from __future__ import annotations
 
