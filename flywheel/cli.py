@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except FlywheelError as error:
         return _fail(error, 1)
+    except (PermissionError, NotADirectoryError) as error:
+        where = error.filename or "a file"
+        return _fail(UserError(f"{where}: {error.strerror}; give a place where you may read and write"), 2)
     except KeyboardInterrupt:
         return interrupted("stopped; what is finished is kept, and the same command goes on from it")
     except BrokenPipeError:  # `flywheel show demo | head`

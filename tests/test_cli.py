@@ -196,6 +196,19 @@ def test_a_command_about_nothing_is_refused(capsys):
 
 def test_unwritable_places(capsys):
     assert "/proc/run" in one_line(capsys, "run", "toy", *SMALL, "--no-prefect", "--run-dir", "/proc/run")
+    assert "cannot make /proc/run: No such file" in one_line(capsys, "run", "toy", "--run-dir", "/proc/run/it")
+
+
+def test_places_that_cannot_be_read(capsys, monkeypatch):
+    def refused(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    Path("mine.toml").write_text("")
+    with monkeypatch.context() as closed:
+        closed.setattr(Path, "read_text", refused)
+        assert "recipe file mine.toml cannot be read: Permission denied" in one_line(capsys, "show", "mine.toml")
+    monkeypatch.setattr(Path, "exists", refused)
+    assert "mine/run.json: Permission denied; give a place where you may" in one_line(capsys, "status", "mine")
 
 
 def test_recipes_show_and_init(capsys):

@@ -62,6 +62,8 @@ def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) ->
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"recipe file {path} cannot be read: {error.strerror}") from None
     below = raw.pop("extends", None)
     if below is None:
         return raw
