@@ -136,6 +136,21 @@ def test_another_generator_begins_without_the_parameters_of_the_one_it_replaces(
     assert len(rc.load_recipe("demo", ["problems.parameters.max_terms=3"]).problems.parameters) > 1
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "name"),
+    [
+        ("mine.toml", 'extends = "demo"\n', "mine"),
+        ("My recipe (2).toml", 'extends = "demo"\n', "my-recipe-2"),
+        ("….toml", 'extends = "demo"\n', "demo"),
+        ("mine.toml", 'extends = "demo"\nname = "told"\n', "told"),
+        ("mine.toml", "", "run"),
+    ],
+)
+def test_a_recipe_over_another_has_a_name_and_so_a_run_of_its_own(tmp_path, file, text, name):
+    (tmp_path / file).write_text(text)
+    assert rc.load_recipe(tmp_path / file).name == name
+
+
 def test_an_unknown_recipe_is_told_the_nearest_one():
     with pytest.raises(RecipeError, match=r"no recipe 'dmo': did you mean 'demo'\?.*flywheel recipes"):
         rc.load_recipe("dmo")

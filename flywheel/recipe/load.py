@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -45,7 +46,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     """The raw content of a recipe file, before overrides and validation.
 
-    A file with `extends = "NAME"`, another recipe's name or path, is laid over that one.
+    A file with `extends = "NAME"`, another recipe's name or path, is laid over that one; its name, which names the
+    run's folder, is then the file's where it gives none.
     """
     known = shipped_recipes()
     path = known.get(str(name_or_path), Path(name_or_path))
@@ -69,7 +71,9 @@ def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) ->
         return raw
     if not isinstance(below, str) or below in extending:
         raise RecipeError(f"{path}: extends = {below!r} is no other recipe's name or path")
-    return lay_over(read_recipe(below, extending=(*extending, below)), raw)
+    of_the_file = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:64]
+    named = {"name": of_the_file} if of_the_file else {}
+    return lay_over(read_recipe(below, extending=(*extending, below)), named | raw)
 
 
 def _of_a_run(path: Path) -> dict[str, Any]:
