@@ -23,7 +23,7 @@ file comes to, `flywheel run FILE` runs it, and `--set section.field=value` over
 said to change speed only may be changed in the middle of a run; any other is fixed once a run has begun.
 """
 
-NEEDED = {("problems", "count"): 500}
+NEEDED: dict[tuple[str, ...], int] = {("problems", "count"): 500}
 """What the defaults lack for a run: their generator of problems has no end."""
 
 
