@@ -245,21 +245,22 @@ def test_a_broken_verifier_does_not_eat_the_budget(tmp_path) -> None:
 
 def test_decisions_that_were_taken_stand_when_a_verifier_comes_back(tmp_path) -> None:
     """A few errors are let pass and the next wave is asked; then a server is gone, and comes back the same."""
-    file, flag = tmp_path / "mine.py", tmp_path / "flag"
-    file.write_text(SHAKY.replace("FLAG", repr(str(flag))))
+    file, shaky, gone = tmp_path / "mine.py", tmp_path / "shaky", tmp_path / "gone"
+    file.write_text(SHAKY.replace("SHAKEN", repr(str(shaky))).replace("GONE", repr(str(gone))))
     limits = ["stop.max_rounds=1", "verify.max_error_share=0.3", "policy.toy.skill=0.8", "sampling.budget.count=right"]
     recipe = a_recipe(*ADAPTIVE, *limits, judged=[f"verify.verifier={file}:Shaky"])
 
     class Outage(Silent):
         def progress(self, label: str, done: int, total: int, unit: str) -> None:
             if label == "round 0 · sample":
-                flag.write_text("2" if total == 72 else "9")  # the first wave has 2 completions of 36 problems
+                (gone if total > 72 else shaky).touch()  # the first wave has 2 completions of 36 problems
 
     with pytest.raises(StageError, match="could not be judged.*no connection"):
         spun(recipe, tmp_path / "run", Outage())
     parts = (tmp_path / "run/rounds/000/samples.parts").glob("0*.parquet")
     drawn = {s.id for part in parts for s in store.read_rows(part, Sample)}
-    flag.unlink()
+    shaky.unlink()
+    gone.unlink()
     kept = {s.id: v.outcome for s, v in rows_of(spun(recipe, tmp_path / "run"), 0)}
     assert len(drawn) > 72 and drawn <= kept.keys()
     assert 0 < list(kept.values()).count("error") <= 0.3 * 72
@@ -270,7 +271,7 @@ import zlib
 from pathlib import Path
 class Shaky:
     def verify(self, problem, completion):
-        tenths = int(Path(FLAG).read_text()) if Path(FLAG).exists() else 0
+        tenths = 9 if Path(GONE).exists() else 2 if Path(SHAKEN).exists() else 0
         if zlib.crc32((problem.id + completion).encode()) % 10 < tenths:
             raise RuntimeError("no connection")
         return completion.endswith(f" {problem.answer}")
