@@ -65,8 +65,8 @@ def tokens(row: Encoded) -> int:
 class Collator:
     """The tensors of a micro-batch, which the data set names by the positions of its pairs.
 
-    Beside what TRL's collator gives, `share` and `chosen_share` (1,) are the micro-batch's part of its optimiser step: of
-    the pairs, and of the chosen completions' tokens.
+    Beside what TRL's collator gives, `share` and `chosen_share` (1,) are the micro-batch's part of its optimiser step:
+    of the pairs, and of the chosen completions' tokens.
     """
 
     def __init__(self, rows: Sequence[Encoded], pad_id: int) -> None:
