@@ -17,14 +17,18 @@ WIDTH = 110
 
 INTRO = """\
 A recipe for flywheel. What is commented out with a single # is the default: remove the # and change the value.
+What stands without one is there because a run needs it.
 Lines with ## are documentation. Begin with [model], [problems] and [verify]; `flywheel show FILE` prints what a
 file comes to, `flywheel run FILE` runs it, and `--set section.field=value` overrides for one run. A setting that is
 said to change speed only may be changed in the middle of a run; any other is fixed once a run has begun.
 """
 
+NEEDED: dict[tuple[str, ...], int] = {("problems", "count"): 500}
+"""What the defaults lack for a run: their generator of problems has no end."""
+
 
 def recipe_template() -> str:
-    """The text of a recipe that changes nothing yet: every field of `Recipe`, documented, as a commented default."""
+    """The text of a recipe that runs as it is: every field of `Recipe`, documented, as a commented default."""
     lines = [f"## {line}".rstrip() for line in INTRO.splitlines()]
     return "\n".join([*lines, *_table(Recipe, ())]) + "\n"
 
@@ -37,7 +41,9 @@ def _table(section: type[Section], path: tuple[str, ...]) -> Iterator[str]:
         if name not in subsections:
             yield ""
             yield from _documentation(name, info)
-            if info.get_default(call_default_factory=True) is not None:
+            if (*path, name) in NEEDED:
+                yield f"{name} = {toml_value(NEEDED[*path, name])}"
+            elif info.get_default(call_default_factory=True) is not None:
                 yield f"#{name} = {toml_value(info.get_default(call_default_factory=True))}"
     for name, kind in subsections.items():
         info, place = fields[name], (*path, name)

@@ -25,6 +25,8 @@ LAYERS: list[list[str]] = [
         "prompt_files",
         "problems",
         "store",
+        "lock",
+        "foreign",
         "plugins",
         "identity",
         "judgements",
@@ -61,10 +63,10 @@ LAYERS: list[list[str]] = [
     ["report"],
     ["console", "doctor"],
     ["devices", "model_shape", "forecast"],
-    ["arguments"],
+    ["arguments", "interrupts"],
     ["verifier_scaffold", "verifier_commands", "control_commands", "run_commands", "forecast_commands"],
     ["flows"],
-    ["cli"],
+    ["cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

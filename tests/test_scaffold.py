@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from flywheel.problems import load_problems
 from flywheel.recipe import Recipe, Section, validate
 from flywheel.scaffold import WIDTH, _section_type, recipe_template, toml_value
+from flywheel.types import Split
 
 
 def uncommented(text: str) -> str:
@@ -31,8 +33,13 @@ def fields(section: type[Section]) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("change", [str, uncommented])
-def test_the_template_is_the_defaults_with_or_without_its_comments(change) -> None:
-    assert validate(tomllib.loads(change(recipe_template()))) == Recipe()
+def test_the_template_is_the_defaults_and_what_a_run_needs_with_or_without_its_comments(change) -> None:
+    assert validate(tomllib.loads(change(recipe_template()))) == validate({"problems": {"count": 500}})
+
+
+def test_the_template_makes_a_run_as_it_is() -> None:
+    problems = load_problems(validate(tomllib.loads(recipe_template()))).problems
+    assert sum(p.split == Split.TRAIN for p in problems) >= 200
 
 
 def test_uncommenting_brings_every_field_that_has_a_default() -> None:

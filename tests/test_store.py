@@ -102,17 +102,6 @@ def test_forgetting_a_stage_deletes_its_files(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
-def test_one_process_at_a_time_holds_the_lock(tmp_path):
-    held = store.Lock(tmp_path)
-    held.acquire()
-    with pytest.raises(RunError, match=f"locked by process {os.getpid()}"):
-        store.Lock(tmp_path).acquire()
-    held.release()
-    again = store.Lock(tmp_path)
-    again.acquire()
-    again.release()
-
-
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "x.parquet").write_text("not parquet")
     (tmp_path / "x.json").write_text("{")
