@@ -75,9 +75,11 @@ def _changes(recipe: Recipe, rejected: Sequence[RoundRecord], base_rows: bool) -
             )  # fmt: skip
     if train.start_from == "previous":
         yield _change("train.start_from", "previous", "champion", f"{because}: its weights are not gone on from")
-    if narrower != bool(failed & ENDLESS):  # the two ask for opposite temperatures
+    # The two ask for opposite temperatures; where a sweep chooses, it has the say.
+    if narrower != bool(failed & ENDLESS) and not recipe.sampling.sweep.temperatures:
         yield _temperatures(recipe, times, narrower, because)
-    rows = "sft" in train.stages  # the others learn from no rows that these could be mixed into
+    # Others learn from no rows that these could be mixed into, and where a teacher answers all the base gave none.
+    rows = "sft" in train.stages and recipe.sampling.own > 0
     if rows and base_rows and (narrower or "ood" in failed):
         share = max(recipe.mix.base, min(BASE_SHARE * times, 0.9 - recipe.mix.human - recipe.mix.general))
         yield _change(

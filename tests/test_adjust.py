@@ -64,6 +64,13 @@ def test_what_learns_from_no_rows_gets_none_of_the_base(objective):
     assert applied(recipe(f"train.objective={objective}"), found).mix.base == 0.0
 
 
+def test_a_plan_promises_nothing_that_has_no_effect():
+    swept = recipe("sampling.sweep.temperatures=[0.6, 1.0]")
+    assert changes(adjust(swept, [rejected(1, "paths")])).keys() == {"train.learning_rate", "mix.base"}
+    taught = recipe('sampling.extra=[{model="teacher", share=1.0}]')
+    assert "mix.base" not in changes(adjust(taught, [rejected(1, "paths")]))
+
+
 def test_no_end_asks_for_cooler_samples_and_both_at_once_for_neither():
     assert changes(adjust(recipe(), [rejected(1, "cut_off")]))["sampling.temperatures"][1] == [0.7, 1.05]
     assert "sampling.temperatures" not in changes(adjust(recipe(), [rejected(1, "cut_off", "paths")]))

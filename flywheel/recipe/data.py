@@ -78,7 +78,7 @@ class FilterSection(Section):
     """`verdict` keeps right answers. The others are controls with the same number of examples: `none` does not ask
     whether a sample is right but holds to all other rules, `random` holds to no rule at all. Verdicts are recorded and
     metrics rest on them either way."""
-    rows: list[Count] = Field(default_factory=list)
+    rows: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     """For the controls: examples of round 0, 1, …; the last one holds for all further rounds. An empty list means as
     many as `by = "verdict"` would take from the same samples."""
     cap: Count = 4
