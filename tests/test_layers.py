@@ -25,6 +25,7 @@ LAYERS: list[list[str]] = [
         "prompt_files",
         "problems",
         "store",
+        "protocols",
         "plugins",
         "identity",
         "judgements",
