@@ -26,6 +26,7 @@ from flywheel.console import Console
 from flywheel.figures import duration, share, short, whole
 from flywheel.loop import spin
 from flywheel.recipe import load_recipe
+from flywheel.report.cost import tokens
 from flywheel.run import Run
 from flywheel.share import sharing
 
@@ -69,7 +70,7 @@ def row(name: str, run: Run) -> dict[str, Any]:
         "rounds": sum("gate" in e for e in entries),
         "champion": run.champion().index,
         "samples": sum(e[s].info["samples"] for e in entries for s in ("sweep", "sample") if s in e),
-        "tokens": sum(e[s].info["tokens"] for e in entries for s in ("sweep", "sample") if s in e),
+        "tokens": sum(tokens(e, "sampled") or 0 for e in entries),
         "rows": sum(e["train"].info["rows"] for e in entries if "train" in e),
         "seconds": round(sum(entry.seconds for e in entries for entry in e.values()), 1),
         "pass_at": test["champion"]["pass_at"],

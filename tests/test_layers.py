@@ -62,7 +62,7 @@ LAYERS: list[list[str]] = [
     ["report"],
     ["console", "doctor"],
     ["devices", "model_shape", "forecast"],
-    ["arguments"],
+    ["arguments", "interrupts"],
     ["verifier_scaffold", "verifier_commands", "control_commands", "run_commands", "forecast_commands"],
     ["flows"],
     ["cli"],

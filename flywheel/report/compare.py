@@ -12,6 +12,7 @@ from flywheel.measures.passk import Counts, paired_differences, pass_rates
 from flywheel.recipe import EvaluateSection
 from flywheel.report import page
 from flywheel.report.chart import Chart, Series
+from flywheel.report.cost import tokens
 from flywheel.report.held_out import dev_counts, finale, test_counts
 from flywheel.types import Split
 from flywheel.view import RunView
@@ -99,8 +100,8 @@ def _row(
         "gain": paired_differences(counts["champion"], counts["base"], section, seed=seed),
         "against_first": None,
         "examples": sum(record.examples or 0 for record in history),
-        "sampled_tokens": sum(e["sample"].info.get("tokens", 0) for e in entries if "sample" in e),
-        "trained_tokens": sum(e["train"].info.get("tokens", 0) for e in entries if "train" in e),
+        "sampled_tokens": sum(tokens(e, "sampled") or 0 for e in entries),
+        "trained_tokens": sum(tokens(e, "trained") or 0 for e in entries),
         "seconds": sum(entry.seconds for of in entries for entry in of.values()),
     }
 

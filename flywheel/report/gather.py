@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flywheel import store
+from flywheel.report import cost as costs
 from flywheel.report import curves, lineage, migration, rounds
 from flywheel.report.by_field import by_field
 from flywheel.report.chart import Chart, Limit
@@ -21,7 +22,7 @@ def view(run: RunView) -> dict[str, Any]:
     champion = run.champion()
     measured = [g for g in run.generations() if g.metrics.get("dev")]
     told = [rounds.round_view(scope) for scope in run.rounds()]
-    cost = rounds.cost(run, told)
+    cost = costs.cost(run, told)
     moved = migration.migration(run, measured) if measured else None
     history = run.history()
     return {
@@ -78,7 +79,7 @@ def charts(
         "text": text,
         "not_measured": [*unknown, *unknown_too],
         "funnel": rounds.funnel_chart(told),
-        "seconds": rounds.cost_chart(cost["rows"]),
+        "seconds": costs.cost_chart(cost["rows"]),
     }
 
 

@@ -9,7 +9,7 @@ from flywheel import store
 from flywheel.filter import REASONS
 from flywheel.report.chart import Chart, Series
 from flywheel.types import Outcome
-from flywheel.view import RunView, Scope
+from flywheel.view import Scope
 
 ORDER = ("check", "propose", "sweep", "plan", "sample", "verify", "filter", "train", "evaluate", "gate", "finale")
 """The stages as they run; a manifest is sorted by name."""
@@ -124,51 +124,4 @@ def funnel_chart(rounds: list[dict[str, Any]]) -> Chart | None:
             for name in names
         ],
         note="As shares of what was sampled.",
-    )
-
-
-def cost(run: RunView, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Seconds by stage and tokens by purpose, for the base, each round and the finale."""
-    scopes = [run.baseline(), *run.rounds(), run.finale()]
-    rows: list[dict[str, Any]] = []
-    for scope in scopes:
-        entries = scope.manifest.entries()
-        if not entries:
-            continue
-        info = {name: entry.info for name, entry in entries.items()}
-        rows.append(
-            {
-                "label": scope.label,
-                "seconds": {name: entries[name].seconds for name in ORDER if name in entries},
-                "sampled_tokens": info.get("sample", {}).get("tokens"),
-                "measured_tokens": info.get("evaluate", info.get("finale", {})).get("tokens"),
-                "trained_tokens": info.get("train", {}).get("tokens"),
-            }
-        )
-    kept = sum(r["funnel"][3]["count"] for r in rounds if len(r["funnel"]) == 4)
-    sampled = sum(row["sampled_tokens"] or 0 for row in rows)
-    return {
-        "rows": rows,
-        "seconds": sum(sum(row["seconds"].values()) for row in rows),
-        "sampled_tokens": sampled,
-        "measured_tokens": sum(row["measured_tokens"] or 0 for row in rows),
-        "trained_tokens": sum(row["trained_tokens"] or 0 for row in rows),
-        "tokens_per_example": sampled / kept if kept else None,
-    }
-
-
-def cost_chart(rows: list[dict[str, Any]]) -> Chart | None:
-    """Where the time went; None before anything is done."""
-    stages = [name for name in ORDER if any(row["seconds"].get(name, 0.0) >= 0.5 for row in rows)]
-    if not stages:
-        return None
-    return Chart(
-        id="seconds",
-        title="Time by stage",
-        kind="stack",
-        x_title="part",
-        x=[row["label"] for row in rows],
-        format="seconds",
-        series=[Series(name, [row["seconds"].get(name, 0.0) for row in rows]) for name in stages],
-        note="Stages under half a second are left out.",
     )
