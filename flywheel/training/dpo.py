@@ -7,7 +7,6 @@ model is held (Rafailov et al. 2023, arXiv:2305.18290, equation 7).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from flywheel.training.contract import encode, end_of_turn, stop_tokens
 from flywheel.training.job import (
     Job,
     Start,
+    StepLoss,
     Watch,
     arguments,
     ends,
+    fit,
     lora_config,
-    newest_checkpoint,
+    pad_token,
+    plan_of,
     run_job,
-    write_model,
 )
-from flywheel.training.order import Step, micro_batches, plan_steps
+from flywheel.training.order import Step
 from flywheel.types import Example, Pair
 
 Encoded = dict[str, Any]
@@ -83,10 +84,8 @@ class Collator:
         return batch
 
 
-class Trainer(DPOTrainer):
+class Trainer(StepLoss, DPOTrainer):
     """DPOTrainer on pairs that are in tokens already, each counting alike in its step however it is laid out."""
-
-    loss_is_scaled_for_ga = True  # by `share`
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -104,18 +103,10 @@ class Trainer(DPOTrainer):
                 collator.rows[place].update(ref_chosen_logps=a, ref_rejected_logps=b)
         return dataset
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+    def step_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
         """TRL's loss, a mean over the micro-batch, times the micro-batch's part of the step."""
-        if return_outputs:
-            raise NotImplementedError("this trainer only trains; flywheel evaluates by sampling")
         share = inputs.pop("share").sum()
-        loss: torch.Tensor = super().compute_loss(model, inputs)
+        loss: torch.Tensor = DPOTrainer.compute_loss(self, model, inputs)
         return loss * share * self.accelerator.num_processes  # gradients are averaged over processes
 
 
@@ -125,7 +116,6 @@ def make_trainer(
     """The trainer for a plan over encoded pairs, with the model loaded and the reference worked out."""
     section, start = job.section, Start.load(job)
     options = section.dpo
-    pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
     items = [(members, len(members) / sum(map(len, step))) for step in plan for members in step]
     trainer = Trainer(
         model=start.network,
@@ -138,7 +128,7 @@ def make_trainer(
             precompute_ref_batch_size=section.micro_batch,
         ),
         train_dataset=Dataset.from_dict({"members": [m for m, _ in items], "share": [s for _, s in items]}),
-        data_collator=Collator(rows, pad),
+        data_collator=Collator(rows, pad_token(tokenizer)),
         processing_class=tokenizer,
         peft_config=lora_config(section),
         callbacks=[Watch(job.work)],
@@ -156,14 +146,9 @@ def run(job: Job) -> dict[str, Any]:
     if not encoded:
         raise ValueError(f"all {len(pairs)} pairs are longer than train.max_length = {section.max_length} tokens")
     rows = [row for _, row in encoded]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    slots = micro_batches(section.batch_size, section.micro_batch, processes)
-    problems = [p.problem_id for p, _ in encoded]
-    plan = plan_steps(problems, epochs=section.epochs, batch_size=section.batch_size, slots=slots, seed=job.seed)
-    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=slots // processes)
-    checkpoint = newest_checkpoint(job.work / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    write_model(trainer, job)
+    plan, accumulation = plan_of(job, [p.problem_id for p, _ in encoded])
+    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=accumulation)
+    fit(trainer, job)
     seen = [rows[place] for step in plan for members in step for place in members]
     logged = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
     margins, accuracies = ([entry[f"rewards/{name}"] for entry in logged] for name in ("margins", "accuracies"))
