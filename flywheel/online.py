@@ -18,7 +18,7 @@ from flywheel.errors import TrainingError
 from flywheel.fingerprint import derive_seed
 from flywheel.plan import Plan
 from flywheel.recipe import VerifySection
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.types import Origin, Problem, Sample
 
 ASKED = "asked.json"

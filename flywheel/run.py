@@ -27,8 +27,8 @@ from flywheel.problems import load_general, load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.propose import check_schedule
 from flywheel.recipe import Recipe, differing_fields, validate
+from flywheel.scope import Scope
 from flywheel.types import PathKind, Problem, Split
-from flywheel.view import Scope
 from flywheel.warm import Warm
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from flywheel import store
 from flywheel.loop import Do
+from flywheel.manifest import stage_key
 from flywheel.plan import plan_evaluation
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages import Stage, run_stage
 from flywheel.stages.keys import held_out_keys
 from flywheel.types import Sample, Split, Verdict
@@ -44,7 +46,7 @@ def take(stage: Stage, scope: Scope, donor: Run) -> bool:
     entry = theirs.manifest.get(stage.name)
     if entry is None or scope.manifest.get(stage.name) is not None:
         return False
-    if entry.key != store.stage_key(stage.ingredients(scope)):
+    if entry.key != stage_key(stage.ingredients(scope)):
         return False
     for name in entry.files:
         store.link(theirs.folder / name, scope.folder / name)

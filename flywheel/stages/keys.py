@@ -8,9 +8,10 @@ from typing import Any
 
 from flywheel import samplers, store
 from flywheel.fingerprint import file_digest
+from flywheel.manifest import stage_key
 from flywheel.mix import rounds_kept
 from flywheel.plan import Plan
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.types import Generation
 
 
@@ -282,8 +283,8 @@ def held_out_keys(scope: Scope, plan: Plan) -> tuple[str, str]:
     """
     run = scope.run
     model = run.model_digest(scope.model(plan.generation))
-    samples = store.stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
-    return samples, store.stage_key({"samples": samples, "verifiers": verifiers(scope)})
+    samples = stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
+    return samples, stage_key({"samples": samples, "verifiers": verifiers(scope)})
 
 
 def finale_files(scope: Scope) -> tuple[str, ...]:

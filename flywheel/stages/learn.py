@@ -13,7 +13,7 @@ from flywheel.models import model_digest
 from flywheel.online import TRAINED
 from flywheel.pairs import Judged, preference_pairs
 from flywheel.prompts import conversation
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.stages.keys import round_index, rounds_to_learn
 from flywheel.types import Example, Lesson, Origin, Pair, Problem, Sample, Verdict
 

@@ -8,7 +8,7 @@ from flywheel import store, writing
 from flywheel.errors import EngineError, StageError
 from flywheel.policy import Completion
 from flywheel.propose import REASONS, Selection, accuracy_by_value, scheduled_problems, scheduled_value, select
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.stages.keys import round_index
 from flywheel.types import Origin, Problem, Sample, Split, Verdict
 

@@ -15,6 +15,7 @@ from flywheel.evaluate import measure
 from flywheel.filter import filter_samples
 from flywheel.fingerprint import derive_seed
 from flywheel.fit import fit_scores
+from flywheel.manifest import stage_key
 from flywheel.measures.by_field import accuracy_by
 from flywheel.measures.contamination import HeldOut
 from flywheel.measures.passk import Counts, count, paired_differences
@@ -23,7 +24,8 @@ from flywheel.models import model_digest
 from flywheel.online import sample_online
 from flywheel.plan import Plan, conversation, plan_evaluation, plan_round, plan_sweep
 from flywheel.prompt_files import read_paraphrases
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages.keys import (
     generations_to_average,
     held_out_keys,
@@ -117,7 +119,7 @@ def sample_stage(scope: Scope, key: str) -> dict[str, Any]:
         samples, learnt = sample_online(scope, plan, key=key)
         return {"samples": len(samples), "tokens": sum(s.tokens for s in samples), "learnt": learnt}
     # VERIFY's key cannot be known before this stage's own is; both follow from the same ingredients.
-    verdict_key = store.stage_key({"samples": key, "verifiers": verifiers(scope)})
+    verdict_key = stage_key({"samples": key, "verifiers": verifiers(scope)})
     samples = collect(scope, plan, files=("samples", "verdicts"), key=key, verdict_key=verdict_key)
     others = Counter(s.origin for s in samples if s.origin != Origin.POLICY)
     return {
@@ -132,7 +134,7 @@ def verify_stage(scope: Scope, key: str) -> dict[str, Any]:
     """The verdicts of the round's samples, those that sampling left over included."""
     samples = store.read_rows(scope.folder / "samples.parquet", Sample)
     sample_key = scope.manifest.entries()["sample"].key
-    verdict_key = store.stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
+    verdict_key = stage_key({"samples": sample_key, "verifiers": verifiers(scope)})
     verdicts = judge(scope, samples, file="verdicts", key=verdict_key)
     outcomes = Counter(str(v.outcome) for v in verdicts.values())
     second = [verdicts[s.id].outcome == Outcome.CORRECT for s in samples if s.origin == Origin.CORRECTED]

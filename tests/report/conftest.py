@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flywheel import store
+from flywheel.manifest import Entry, Manifest
 from flywheel.recipe import Recipe, validate
 from flywheel.run import Run
 from flywheel.types import Dropped, Outcome, Problem, Sample, Split, Verdict
@@ -74,7 +75,7 @@ ROUND = {
 
 
 def record(folder: Path, stage: str, **info: Any) -> None:
-    store.Manifest(folder).record(stage, store.Entry(key="k", ingredients={}, files={}, info=info, seconds=2.5))
+    Manifest(folder).record(stage, Entry(key="k", ingredients={}, files={}, info=info, seconds=2.5))
 
 
 def evaluated(folder: Path, generation: int, pass_1: float, pass_4: float, *, full: bool) -> None:
