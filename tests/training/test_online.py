@@ -21,7 +21,7 @@ from flywheel.prompts import conversation
 from flywheel.recipe import Recipe, load_recipe
 from flywheel.run import Run
 from flywheel.stages import FILTER, PLAN, SAMPLE, TRAIN, VERIFY, run_stage
-from flywheel.stages.keys import sample_settings
+from flywheel.stages.sample import sample_settings
 from flywheel.types import Sample, Verdict
 
 SMALL = [
