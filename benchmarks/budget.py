@@ -32,7 +32,8 @@ from flywheel.collect import collect, judge
 from flywheel.filter import filter_samples
 from flywheel.loop import spin
 from flywheel.manifest import stage_key
-from flywheel.plan import Plan, budget_of
+from flywheel.plan import budget_of
+from flywheel.plan_types import Plan
 from flywheel.recipe import apply_overrides, load_recipe, validate
 from flywheel.run import Run
 from flywheel.sample import wave_ids

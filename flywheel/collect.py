@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from flywheel import store
 from flywheel.errors import EngineError, StageError
-from flywheel.plan import Plan
+from flywheel.plan_types import Plan
 from flywheel.run import Run
 from flywheel.sample import draw, requests
 from flywheel.scope import Scope

@@ -6,7 +6,8 @@ from typing import Any
 
 from flywheel import store
 from flywheel.collect import collect, judge
-from flywheel.plan import Plan, plan_evaluation
+from flywheel.plan import plan_evaluation
+from flywheel.plan_types import Plan
 from flywheel.scope import Scope
 from flywheel.stages.keys import compared_with, held_out_keys, key_of, verifiers
 from flywheel.stages.metrics import held_out_metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 from flywheel.manifest import stage_key
 from flywheel.mix import rounds_kept
-from flywheel.plan import Plan
+from flywheel.plan_types import Plan
 from flywheel.scope import Scope
 from flywheel.types import Generation
 

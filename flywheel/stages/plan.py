@@ -9,7 +9,8 @@ from typing import Any
 from flywheel import store
 from flywheel.demands import examples_of
 from flywheel.fingerprint import file_digest
-from flywheel.plan import Plan, plan_round
+from flywheel.plan import plan_round
+from flywheel.plan_types import Plan
 from flywheel.prompt_files import read_paraphrases
 from flywheel.scope import Scope
 from flywheel.stages.keys import key_of, previous_round, proposed, round_index, rounds_left_out, sections
