@@ -64,14 +64,19 @@ def _unfiltered(by: str) -> Callable[[Recipe, Reference], Settings]:
 
 def _one_round(recipe: Recipe, reference: Reference) -> Settings:
     rounds, sampling = reference.rounds, recipe.sampling
-    limits = {"most": sampling.budget.most, "most_unsolved": sampling.budget.most_unsolved}
+    budget = sampling.budget
+    limits = {"most": budget.most, "most_unsolved": budget.most_unsolved, "enough": budget.enough}
+    capped = [stage for stage in recipe.train.stages if stage in ("dpo", "privileged")]  # so many a problem and round
+    caps = {stage: {"cap": getattr(recipe.train, stage).cap * rounds} for stage in capped}
     return {
         "sampling": {
             "k": sampling.k * rounds,
             "budget": {name: most * rounds for name, most in limits.items() if most is not None},
         },
         "hints": {"k": recipe.hints.k * rounds},
+        "correction": {"k": recipe.correction.k * rounds},
         "filter": {"cap": recipe.filter.cap * rounds},
+        **({"train": caps} if caps else {}),
         "stop": {"max_rounds": 1},
     }
 

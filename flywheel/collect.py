@@ -8,7 +8,7 @@ no part ever holds a piece of a group.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from flywheel import store
@@ -99,6 +99,8 @@ class _Gathering:
         self._samples: dict[str, Sample] = {s.id: s for s in self._parts.read()}
         self._planned: dict[str, list[str]] = defaultdict(list)
         self._unsettled: dict[str, list[str]] = defaultdict(list)
+        self._settled: set[str] = set()
+        """Samples whose verdicts are in the ledger: what was asked since follows from them, errors included."""
         doing = {"round": "sample", "sweep": "sweep"}.get(plan.phase)
         doing = doing or f"evaluate generation {plan.generation} on {plan.phase}"
         self._label = f"{scope.label} · {doing}"
@@ -136,9 +138,13 @@ class _Gathering:
         """Enter all verdicts of `problems` into the ledger, waiting for those that are not there yet."""
         ids = [sample_id for p in problems for sample_id in self._unsettled.pop(p, ())]
         samples = [self._samples[sample_id] for sample_id in ids if sample_id in self._samples]
-        self._alongside.wait_for(samples)
-        _refuse_errors(self.scope, self._alongside.parts, list(self._samples.values()), self._alongside.verdicts)
-        self.ledger.enter(samples, self._alongside.verdicts)
+        alongside = self._alongside
+        alongside.wait_for(samples)
+        _refuse_errors(
+            self.scope, alongside.parts, list(self._samples.values()), alongside.verdicts, settled=self._settled
+        )
+        self.ledger.enter(samples, alongside.verdicts)
+        self._settled |= {s.id for s in samples}
 
     def finish(self) -> list[Sample]:
         """Write the samples' file; its rows, problem by problem. Raises StageError where any is missing."""
@@ -197,13 +203,23 @@ def judge(scope: Scope, samples: Sequence[Sample], *, file: str, key: str) -> di
 
 
 def _refuse_errors(
-    scope: Scope, parts: store.Parts, samples: Sequence[Sample], verdicts: Mapping[str, Verdict]
+    scope: Scope,
+    parts: store.Parts,
+    samples: Sequence[Sample],
+    verdicts: Mapping[str, Verdict],
+    *,
+    settled: Collection[str] = (),
 ) -> None:
-    """Raise StageError when too many of `samples` could not be judged; what was judged is kept in `parts`."""
+    """Raise StageError when too many of `samples` could not be judged; what was judged is kept in `parts`.
+
+    Errors are kept only of samples that are `settled` (by id): judged otherwise, they would ask for another next wave
+    than the one that stands on disk.
+    """
     errors = [v for v in verdicts.values() if v.outcome == Outcome.ERROR]
     if len(errors) <= scope.run.recipe.verify.max_error_share * len(samples):
         return
-    parts.keep(_whole_groups(scope.run, samples, [v for v in verdicts.values() if v.outcome != Outcome.ERROR]))
+    kept = [v for v in verdicts.values() if v.outcome != Outcome.ERROR or v.sample_id in settled]
+    parts.keep(_whole_groups(scope.run, samples, kept))
     detail, times = Counter(v.detail for v in errors).most_common(1)[0]
     raise StageError(
         f"{scope.label}: {len(errors)} of {len(samples)} completions could not be judged (verify.max_error_share "

@@ -26,12 +26,12 @@ REASONS = {
     "no_answer": "there was no answer to judge",
     "timeout": "judging it took longer than the deadline",
     "error": "the verifier or the reference failed",
-    "cut_off": "it ran into the token limit",
+    "cut_off": "it did not end by itself: it ran into the token limit, or the engine gave it up",
     "low_score": "its score is under filter.min_score",
     "wrong_equation": "it states an equation that does not hold (filter.equations)",
     "too_long": "it is longer than filter.max_tokens",
     "contaminated": "it carries the text of a held-out or out-of-distribution problem",
-    "always_right": "all samples of its problem were right",
+    "always_right": "all samples of its problem that could be judged were right",
     "few_markers": "it was hinted and voices doubt far more rarely than its problem's unguided samples",
     "duplicate": "another sample of its problem takes the same path",
     "over_cap": "its problem has filter.cap examples",
@@ -141,8 +141,9 @@ def _of_problem(group: Sequence[Sample], given: Given, section: FilterSection, f
     if section.by == "random":
         return fit
     unguided = [s for s in group if not is_hinted(s)]
+    judged = sum(given.verdicts[s.id].outcome != Outcome.ERROR for s in unguided)  # an error is not "wrong"
     asked_for = section.drop_always_right and section.by == "verdict" and any(not is_guided(s) for s in group)
-    if asked_for and sum(not is_hinted(s) for s in fit) == len(unguided):
+    if asked_for and judged and sum(not is_hinted(s) for s in fit) == judged:
         fates |= {s.id: "always_right" for s in fit}
         return []
     best_first = section.select == "best" and section.by == "verdict"
@@ -178,7 +179,7 @@ def _unfit(sample: Sample, given: Given, section: FilterSection) -> str | None:
         return "contaminated"
     if section.by == "random":
         return None
-    if sample.finish_reason == "length":
+    if sample.finish_reason != "stop":
         return "cut_off"
     if section.max_tokens is not None and sample.tokens > section.max_tokens:
         return "too_long"

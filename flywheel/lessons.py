@@ -12,7 +12,7 @@ from flywheel.types import Lesson, Origin, Outcome, Problem, Sample, Verdict
 
 REASONS = {
     "not_own": "another model gave it, or it was hinted",
-    "cut_off": "it ran into the token limit",
+    "cut_off": "it did not end by itself",
     "no_solution": "its problem has no solution to tell",
     "not_asked": "train.privileged.samples asks for others",
     "contaminated": "it carries the text of a held-out or out-of-distribution problem",
@@ -64,7 +64,7 @@ def lessons_of(
 def _reason(sample: Sample, problem: Problem, verdict: Verdict, options: PrivilegedOptions) -> str | None:
     if sample.origin != Origin.POLICY:
         return "not_own"
-    if sample.finish_reason == "length":
+    if sample.finish_reason != "stop":
         return "cut_off"
     if "{solution}" in options.template and not problem.solution:
         return "no_solution"

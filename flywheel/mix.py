@@ -10,7 +10,7 @@ from random import Random
 from flywheel.diversity import normalised_text, reasoning_path
 from flywheel.errors import RecipeError
 from flywheel.fingerprint import rng
-from flywheel.guided import is_corrected, is_guided, is_hinted, within_share
+from flywheel.guided import is_corrected, is_hinted, within_share
 from flywheel.plan import conversation
 from flywheel.recipe import MixSection, Recipe
 from flywheel.types import Example, Origin, PathKind, Problem
@@ -160,7 +160,7 @@ def _human_rows(recipe: Recipe, round_index: int, problems: Sequence[Problem]) -
 def _base_rows(
     own: Sequence[Example], by_round: Mapping[int, Sequence[Example]], same: Callable[[Example], Same]
 ) -> list[Example]:
-    """What the base answered rightly in round 0 and is not among the policy's rows."""
+    """What the base answered rightly in round 0 and is not among the policy's rows; a teacher's answers are not it."""
     taken = {same(e) for e in own}
-    first = {same(e): e for e in by_round.get(0, ()) if not is_guided(e)}
+    first = {same(e): e for e in by_round.get(0, ()) if e.origin == Origin.POLICY}
     return [replace(e, origin=Origin.BASE, weight=1.0) for which, e in first.items() if which not in taken]

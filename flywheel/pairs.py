@@ -18,7 +18,7 @@ from flywheel.types import Example, Outcome, Pair, Sample, Verdict
 REASONS = {
     "nothing_kept": "no unguided sample of it became an example",
     "nothing_lower": "no sample was judged lower than its examples (wrong, or by train.dpo.min_gap)",
-    "cut_off": "what was judged lower ran into the token limit",
+    "cut_off": "what was judged lower did not end by itself",
     "lengths_apart": "what was judged lower is too long or too short (train.dpo.length_ratio)",
 }
 """Why a problem gives no pair."""
@@ -73,7 +73,7 @@ def _of_problem(
     possible = [(c, r) for c in chosen for r in group if _is_lower(verdicts[r.id], verdicts[c.id], options)]
     if not possible:
         return [], "nothing_lower"
-    possible = [(c, r) for c, r in possible if r.finish_reason != "length"]
+    possible = [(c, r) for c, r in possible if r.finish_reason == "stop"]
     if not possible:
         return [], "cut_off"
     limit = options.length_ratio

@@ -11,8 +11,15 @@ from flywheel.recipe import ModelSection, PolicySection, Recipe, SamplerSection
 
 
 def policy_section(recipe: Recipe, extra: SamplerSection) -> PolicySection:
-    """What samples from an extra sampler's model: its own policy, else the run's."""
-    return extra.policy or recipe.policy
+    """What samples from an extra sampler's model: its own policy, else the run's.
+
+    At an endpoint it asks for that model by its name, and reloads nothing: no generation is to be served there.
+    """
+    policy = extra.policy or recipe.policy
+    if policy.name != "openai" or extra.model is None:
+        return policy
+    named = policy.openai.model_copy(update={"model": extra.model, "reload_command": None})
+    return policy.model_copy(update={"openai": named})
 
 
 def model_section(recipe: Recipe, extra: SamplerSection) -> ModelSection:

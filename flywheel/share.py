@@ -46,6 +46,8 @@ def take(stage: Stage, scope: Scope, donor: Run) -> bool:
     entry = theirs.manifest.get(stage.name)
     if entry is None or scope.manifest.get(stage.name) is not None:
         return False
+    if stage.name == "plan" and scope.round is not None and scope.run.rejected_before(scope.round):
+        return False  # what it changes then follows from settings of other stages, which its key leaves out
     if entry.key != stage_key(stage.ingredients(scope)):
         return False
     for name in entry.files:

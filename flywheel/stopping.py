@@ -57,7 +57,9 @@ def rejected_in_a_row(history: Sequence[RoundRecord]) -> list[RoundRecord]:
 def _plateau(stop: StopSection, decided: Sequence[RoundRecord], base_pass_1: float | None) -> str | None:
     if stop.plateau is None or len(decided) < stop.plateau:
         return None
-    before, recent = _best(decided[: -stop.plateau], base_pass_1), _best(decided[-stop.plateau :])
+    before, latest = _best(decided[: -stop.plateau], base_pass_1), decided[-stop.plateau :]
+    # The champion is what it was where none of them was accepted.
+    recent = _best(latest) if any(r.accepted for r in latest) else before
     if before is None or recent is None or recent >= before + stop.plateau_gain:
         return None
     return (

@@ -60,7 +60,7 @@ class Warm(RunView):
             return self._policy
         return self._open(
             name,
-            extra.policy or self.recipe.policy,
+            samplers.policy_section(self.recipe, extra),
             samplers.model_section(self.recipe, extra),
             samplers.model_path(self.recipe, extra),
             seed=derive_seed(self.recipe.seed, "engine", name, resumed),

@@ -65,7 +65,7 @@ class Tally:
     """Indices of the policy's own wrong completions that ended by themselves."""
 
     def found(self, count: str) -> int:
-        """Distinct right paths, or right completions; neither counts those that ran into the token limit."""
+        """Distinct right paths, or right completions; neither counts those that did not end by themselves."""
         return len(self.paths) if count == "paths" else self.usable
 
 
@@ -93,12 +93,12 @@ class Ledger:
                 continue
             tally = self._tallies[sample.problem_id]
             tally.judged += 1
-            own = sample.origin == Origin.POLICY and sample.finish_reason != "length"
+            own = sample.origin == Origin.POLICY and sample.finish_reason == "stop"
             if own and outcome in (Outcome.WRONG, Outcome.NO_ANSWER):
                 tally.wrong.add(sample.index)
             if outcome == Outcome.CORRECT:
                 tally.right += 1
-                if sample.finish_reason != "length":
+                if sample.finish_reason == "stop":
                     tally.usable += 1
                     tally.paths.add(reasoning_path(sample.completion, self._kind_of(sample.problem_id)))
 

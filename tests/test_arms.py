@@ -39,6 +39,17 @@ def test_controls_have_the_samples_and_numbers_of_the_recipes_own_run():
         control_arms(recipe, REFERENCE, ["no_verifer"])
 
 
+def test_one_round_may_have_of_a_problem_what_all_rounds_have():
+    def one_round(name, *settings):
+        return control_arms(load_recipe(name, settings), REFERENCE, ["one_round"])[0].recipe
+
+    adaptive = one_round("toy", "sampling.budget.mode=adaptive", "sampling.budget.enough=2", "sampling.budget.most=4")
+    assert (adaptive.sampling.budget.enough, adaptive.sampling.budget.most) == (6, 12)
+    assert one_round("toy", "correction.k=2").correction.k == 6
+    llama3 = load_recipe("llama3")
+    assert one_round("llama3").train.dpo == llama3.train.dpo.model_copy(update={"cap": 3 * llama3.train.dpo.cap})
+
+
 def test_controls_of_a_recipe_with_pairs_train_on_examples_alone():
     arms = {arm.name: arm.recipe.train for arm in control_arms(load_recipe("llama3"), REFERENCE, list(CONTROLS))}
     assert [arms[name].objective for name in ("no_verifier", "random_filter", "one_round")] == [

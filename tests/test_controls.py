@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flywheel import controls, share, store
-from flywheel.arms import CONTROLS, control_arms
+from flywheel.arms import CONTROLS, control_arms, lever_arms
 from flywheel.cli import main
 from flywheel.controls import Places, compare, reference_of
 from flywheel.errors import RunError
@@ -159,6 +159,32 @@ def test_a_stage_with_another_key_is_not_taken(finished, tmp_path):
         assert not (run.baseline().folder / "metrics.json").exists()
         share.share_test_samples(run.finale(), own)
         assert not list(run.finale().folder.glob("*.parts"))
+
+
+def test_test_samples_that_were_asked_for_in_another_way_are_not_taken(finished, tmp_path):
+    folder, _, _ = finished
+    own = Run.load(folder / "own")
+    with Run.open(a_recipe("model.system=Be brief."), tmp_path / "other") as run:
+        share.share_test_samples(run.finale(), own)
+        assert not list(run.finale().folder.glob("*.parts"))
+
+
+def test_an_arm_that_is_rejected_changes_its_own_settings(tmp_path):
+    """Both runs have round 0 in common; what they do after its rejection, each reads in its own recipe."""
+    lines = ['gate.lines=["paths"]', "gate.paths_ratio=1.0", "filter.cap=1", "filter.select=shortest"]
+    toy = ["policy.toy.gain=1.0", "policy.toy.skill=0.6", "evaluate.samples=8", "stop.rejections=9"]
+    recipe = a_recipe("problems.count=90", "problems.dev=30", *lines, *toy)
+
+    def gone_on_from(recipe, reference):
+        return lever_arms(recipe, reference, ["train.start_from=previous"])
+
+    compare(recipe, Places(tmp_path / "own", tmp_path / "arms"), gone_on_from, Silent())
+    own, arm = Run.load(tmp_path / "own"), Run.load(tmp_path / "arms/train-start_from-previous")
+    assert [g.status for g in arm.generations()] == ["base", "rejected", "rejected"]
+    assert "round 0 evaluate" in share.shared_stages(arm) and "round 1 sample" in share.shared_stages(arm)
+    changed = [{c["what"] for c in store.read_json(r.round(1).folder / "plan.json")["changes"]} for r in (own, arm)]
+    assert changed[1] - changed[0] == {"train.start_from"}
+    assert arm.generation(2).parent == 0
 
 
 class Interrupted(Exception):

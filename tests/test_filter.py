@@ -135,6 +135,21 @@ def test_problems_that_are_always_right_can_be_left_out():
     assert Counter(d.reason for d in dropped) == {"wrong": 1, "always_right": 2}
 
 
+def test_what_could_not_be_judged_makes_no_problem_hard():
+    samples = [a_sample("p1", i, f"{i} + 0 = {i}") for i in range(3)] + [a_sample("p2", 0)]
+    verdicts = {s.id: a_verdict(s) for s in samples}
+    for sample in (samples[2], samples[3]):
+        verdicts[sample.id] = a_verdict(sample, Outcome.ERROR)
+    _, dropped = run_filter(samples, FilterSection(drop_always_right=True), verdicts)
+    assert Counter(d.reason for d in dropped) == {"always_right": 2, "error": 2}
+
+
+def test_what_the_engine_gave_up_is_no_example_whoever_asks():
+    samples = [a_sample(index=0), a_sample(index=1, text="", finish="error")]
+    for section in (FilterSection(), FilterSection(by="none", rows=[2])):
+        assert reasons(run_filter(samples, section)[1]) == {samples[1].id: "cut_off"}
+
+
 def test_an_example_asks_with_the_plain_prompt_and_the_system_turn():
     sample = a_sample()
     (example,), _ = run_filter([sample], system="Be brief.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel import store
+from flywheel import samplers, store
 from flywheel.errors import ModelError, RecipeError, StageError
 from flywheel.fingerprint import file_digest
 from flywheel.lineage import trace
@@ -241,3 +241,46 @@ def test_a_broken_verifier_does_not_eat_the_budget(tmp_path) -> None:
             spin(run)
     flag.unlink()
     assert spun(recipe, tmp_path / "run").champion().index == 1
+
+
+def test_decisions_that_were_taken_stand_when_a_verifier_comes_back(tmp_path) -> None:
+    """A few errors are let pass and the next wave is asked; then a server is gone, and comes back the same."""
+    file, shaky, gone = tmp_path / "mine.py", tmp_path / "shaky", tmp_path / "gone"
+    file.write_text(SHAKY.replace("SHAKEN", repr(str(shaky))).replace("GONE", repr(str(gone))))
+    limits = ["stop.max_rounds=1", "verify.max_error_share=0.3", "policy.toy.skill=0.8", "sampling.budget.count=right"]
+    recipe = a_recipe(*ADAPTIVE, *limits, judged=[f"verify.verifier={file}:Shaky"])
+
+    class Outage(Silent):
+        def progress(self, label: str, done: int, total: int, unit: str) -> None:
+            if label == "round 0 · sample":
+                (gone if total > 72 else shaky).touch()  # the first wave has 2 completions of 36 problems
+
+    with pytest.raises(StageError, match="could not be judged.*no connection"):
+        spun(recipe, tmp_path / "run", Outage())
+    parts = (tmp_path / "run/rounds/000/samples.parts").glob("0*.parquet")
+    drawn = {s.id for part in parts for s in store.read_rows(part, Sample)}
+    shaky.unlink()
+    gone.unlink()
+    kept = {s.id: v.outcome for s, v in rows_of(spun(recipe, tmp_path / "run"), 0)}
+    assert len(drawn) > 72 and drawn <= kept.keys()
+    assert 0 < list(kept.values()).count("error") <= 0.3 * 72
+
+
+SHAKY = """
+import zlib
+from pathlib import Path
+class Shaky:
+    def verify(self, problem, completion):
+        tenths = 9 if Path(GONE).exists() else 2 if Path(SHAKEN).exists() else 0
+        if zlib.crc32((problem.id + completion).encode()) % 10 < tenths:
+            raise RuntimeError("no connection")
+        return completion.endswith(f" {problem.answer}")
+"""
+
+
+def test_an_extra_model_at_an_endpoint_is_asked_for_by_its_name() -> None:
+    at_endpoint = 'policy={name="openai", openai={endpoints=["http://127.0.0.1:9/v1"], reload_command="x {model}"}}'
+    recipe = a_recipe(f'sampling.extra=[{{model="big", share=0.2, {at_endpoint}}}]')
+    asked = samplers.policy_section(recipe, recipe.sampling.extra[0]).openai
+    assert (asked.model, asked.reload_command) == ("big", None)
+    assert asked.endpoints == ["http://127.0.0.1:9/v1"]

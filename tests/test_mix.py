@@ -73,6 +73,14 @@ def test_shares_of_human_and_base_rows_are_kept_to():
     assert Counter(e.origin for e in found) == {"policy": 20, "human": 10, "base": 10}
 
 
+def test_what_a_teacher_said_in_round_0_is_no_base_row():
+    recipe = a_recipe(mix={"base": 0.25}, data={"keep": "replace"})
+    first = rows(0, 50, "teacher", "teacher: {i} + 7 = 9") + rows(0, 3, text="base: {i} + 8 = 9")
+    found = training_set(recipe, 2, {2: rows(2, 20), 0: first}, [])
+    assert Counter(e.origin for e in found) == {"policy": 20, "base": 3}
+    assert all(e.completion.startswith("base: ") for e in found if e.origin == "base")
+
+
 def test_general_rows_make_up_their_share_of_the_whole():
     """3:1, as DeepSeek-R1's distillation mixes reasoning with general data."""
     general = rows(0, 50, "general", "a poem about {i}")

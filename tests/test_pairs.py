@@ -73,6 +73,7 @@ def test_lengths_can_be_matched():
 
 def test_cut_off_and_hinted_samples_stand_in_no_pair():
     assert of(judged((RIGHT,), (WRONG, 0.0, 48, "length"))) == ([], {"cut_off": 1})
+    assert of(judged((RIGHT,), (Outcome.NO_ANSWER, 0.0, 0, "error"))) == ([], {"cut_off": 1}), "it never said the end"
     assert of(judged((RIGHT, 1.0, 9, "stop", "hinted"), (WRONG, 0.0))) == ([], {"nothing_kept": 1})
     assert of(judged((RIGHT,), (WRONG, 0.0, 9, "stop", "hinted"))) == ([], {"nothing_lower": 1})
 

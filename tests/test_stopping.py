@@ -34,6 +34,8 @@ def record(index, accepted, examples=10, pass_1=0.3):
             "from 0.500 to",
         ),
         ([record(0, True, pass_1=0.5), record(1, True, pass_1=0.52)], {"plateau": 1, "plateau_gain": 0.01}, None),
+        ([record(i, False) for i in range(3)], {"rejections": 9}, "from 0.200 to 0.200"),
+        ([record(i, False) for i in range(2)], {"rejections": 9}, None),
     ],
 )
 def test_when_a_run_stops(history, stop, words):

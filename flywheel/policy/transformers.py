@@ -23,7 +23,7 @@ class TransformersEngine:
 
     def __init__(self, path: Path, model: ModelSection, options: dict[str, Any], *, max_model_len: int | None) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         settings = TransformersOptions.model_validate(options)
         self.sequences = settings.batch_size
@@ -38,6 +38,8 @@ class TransformersEngine:
             raise ModelError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
         self._longest = max_model_len or self._model.config.max_position_embeddings
         self._stop_ids = _stop_ids(self._model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
+        # What else a model recommends (a repetition penalty, min_p) is in no recipe, and vLLM is not asked for it.
+        self._model.generation_config = GenerationConfig()
         self._waiting: list[tuple[Request, int, list[int]]] = []
 
     def add(self, requests: list[Request]) -> None:

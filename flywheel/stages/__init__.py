@@ -43,11 +43,11 @@ VERIFY = Stage(
     lambda s: {"samples": key_of(s, "sample"), "verifiers": verifiers(s)}, verify_stage,
 )  # fmt: skip
 FILTER = Stage(
-    "filter", 3, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
+    "filter", 4, lambda _: ("examples.parquet", "dropped.parquet"), sections("filter"),
     filter_inputs, filter_stage,
 )  # fmt: skip
 TRAIN = Stage(
-    "train", 3, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, train_stage,
+    "train", 4, learnt_files, adjusted_sections("data", "mix", "train"), train_inputs, train_stage,
 )  # fmt: skip
 EVALUATE = Stage(
     "evaluate", 2, lambda _: ("dev_samples.parquet", "dev_verdicts.parquet", "metrics.json"), sampling_settings,

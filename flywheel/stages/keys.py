@@ -118,9 +118,16 @@ def sampling_settings(scope: Scope) -> dict[str, Any]:
 def held_out_keys(scope: Scope, plan: Plan) -> tuple[str, str]:
     """The keys of a generation's held-out samples and of their verdicts.
 
-    They do not name the champion: a generation's test samples stay valid when another becomes it.
+    They do not name the champion: a generation's test samples stay valid when another becomes it. What is asked stands
+    in them by content, since ids may be a file's own and mean another problem in another run.
     """
     run = scope.run
-    model = run.model_digest(scope.model(plan.generation))
-    samples = stage_key({"plan": plan.as_json(), "model": model, "seed": run.recipe.seed})
+    ingredients = {
+        "plan": plan.as_json(),
+        "problems": [run.problem_by_id[problem_id].digest() for problem_id in plan.problems],
+        "settings": sections("model", "policy")(scope),
+        "model": run.model_digest(scope.model(plan.generation)),
+        "seed": run.recipe.seed,
+    }
+    samples = stage_key(ingredients)
     return samples, stage_key({"samples": samples, "verifiers": verifiers(scope)})

@@ -66,7 +66,8 @@ def tokens(row: Encoded) -> int:
 class Collator:
     """The tensors of a micro-batch, which the data set names by the positions of its pairs.
 
-    Beside what TRL's collator gives, `share` (1,) is the micro-batch's part of its optimiser step.
+    Beside what TRL's collator gives, `share` and `chosen_share` (1,) are the micro-batch's part of its optimiser step:
+    of the pairs, and of the chosen completions' tokens.
     """
 
     def __init__(self, rows: Sequence[Encoded], pad_id: int) -> None:
@@ -76,7 +77,8 @@ class Collator:
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """An item without members, which keeps processes in step, stands as the first pair with a share of 0."""
         members = [place for item in items for place in item["members"]] or [0]
-        return {**self.of(members), "share": torch.tensor([sum(item["share"] for item in items)])}
+        parts = {name: torch.tensor([sum(item[name] for item in items)]) for name in ("share", "chosen_share")}
+        return {**self.of(members), **parts}
 
     def of(self, members: Sequence[int]) -> dict[str, Any]:
         """The tensors of the pairs at these positions: chosen first, then rejected."""
@@ -85,7 +87,12 @@ class Collator:
 
 
 class Trainer(StepLoss, DPOTrainer):
-    """DPOTrainer on pairs that are in tokens already, each counting alike in its step however it is laid out."""
+    """DPOTrainer on pairs that are in tokens already, each counting alike in its step however it is laid out.
+
+    In the likelihood term each token does; `nll` is its weight.
+    """
+
+    nll = 0.0
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -104,8 +111,10 @@ class Trainer(StepLoss, DPOTrainer):
         return dataset
 
     def step_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
-        """TRL's loss, a mean over the micro-batch, times the micro-batch's part of the step."""
-        share = inputs.pop("share").sum()
+        """TRL's loss, each of its terms a mean over the micro-batch, times the micro-batch's part of the step."""
+        share, chosen_share = (inputs.pop(name).sum() for name in ("share", "chosen_share"))
+        if self.nll:  # a mean over tokens: its part of the step is not that of the pairs
+            self.loss_weights = [1.0, self.nll * float(chosen_share / share) if share else 0.0]
         loss: torch.Tensor = DPOTrainer.compute_loss(self, model, inputs)
         return loss * share * self.accelerator.num_processes  # gradients are averaged over processes
 
@@ -116,7 +125,7 @@ def make_trainer(
     """The trainer for a plan over encoded pairs, with the model loaded and the reference worked out."""
     section, start = job.section, Start.load(job)
     options = section.dpo
-    items = [(members, len(members) / sum(map(len, step))) for step in plan for members in step]
+    items = [item for step in plan for item in _items(step, rows)]
     trainer = Trainer(
         model=start.network,
         args=DPOConfig(
@@ -127,14 +136,25 @@ def make_trainer(
             precompute_ref_log_probs=True,
             precompute_ref_batch_size=section.micro_batch,
         ),
-        train_dataset=Dataset.from_dict({"members": [m for m, _ in items], "share": [s for _, s in items]}),
+        train_dataset=Dataset.from_list(items),
         data_collator=Collator(rows, pad_token(tokenizer)),
         processing_class=tokenizer,
         peft_config=lora_config(section),
         callbacks=[Watch(job.work)],
     )
     trainer.optimizer_cls_and_kwargs = start.optimizer
+    trainer.nll = options.nll
     return trainer
+
+
+def _items(step: Step, rows: Sequence[Encoded]) -> list[dict[str, Any]]:
+    """What the data set says of each micro-batch of a step."""
+    chosen = [sum(len(rows[place]["chosen_ids"]) for place in members) for members in step]
+    pairs = sum(map(len, step))
+    return [
+        {"members": members, "share": len(members) / pairs, "chosen_share": said / sum(chosen)}
+        for members, said in zip(step, chosen, strict=True)
+    ]
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +126,25 @@ def test_the_same_requests_get_the_same_completions(hosted: HostedPolicy) -> Non
     assert first != list(hosted.generate([ask(1), ask(3)]))
     greedy = next(hosted.generate([ask(1, temperature=0.0)]))
     assert len({c.text for c in greedy}) == 1
+
+
+def test_what_a_model_recommends_is_not_sampled_with(tiny_model: Path, tmp_path: Path) -> None:
+    """Qwen2.5-Instruct comes with a repetition penalty; a recipe has none, and vLLM is asked for none."""
+    import torch
+
+    from flywheel.policy.transformers import TransformersEngine
+
+    recommending = shutil.copytree(tiny_model, tmp_path / "model")
+    settings = json.loads((recommending / "generation_config.json").read_text())
+    advice = {"repetition_penalty": 3.0, "min_p": 0.9, "do_sample": True}
+    (recommending / "generation_config.json").write_text(json.dumps(settings | advice))
+    said = []
+    for folder in (tiny_model, recommending):
+        engine = TransformersEngine(folder, ModelSection(dtype="float32"), {"device": "cpu"}, max_model_len=None)
+        torch.manual_seed(0)
+        engine.add([ask(1), ask(2, temperature=0.0)])
+        said.append([c for _ in iter(engine.busy, False) for c in engine.step()])
+    assert said[0] == said[1] and any(c.tokens > 2 for c in said[0])
 
 
 @pytest.mark.slow

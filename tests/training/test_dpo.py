@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -84,14 +85,18 @@ def test_lora_and_a_likelihood_term_with_one_model_in_memory(tiny_model, tmp_pat
 @pytest.fixture(scope="module")
 def trainers(tiny_model, tmp_path_factory):
     """Trainers of one step over six pairs, in micro-batches of 6 and of 4 + 2 (and an empty one)."""
+    return make_trainers(tiny_model, tmp_path_factory, PAIRS[:6])
+
+
+def make_trainers(tiny_model, tmp_path_factory, pairs: list[Pair], **options: Any) -> dict[str, Any]:
     from flywheel.training import dpo, job
 
     made = {}
     for name, step in (("whole", [[0, 1, 2, 3, 4, 5]]), ("parts", [[0, 1, 2, 3], [4, 5], []])):
         work = tmp_path_factory.mktemp(name)
-        section = TrainSection(objective="dpo", precision="float32", micro_batch=4)
+        section = TrainSection(objective="dpo", precision="float32", micro_batch=4, dpo=options)
         path = training.write_job(
-            PAIRS[:6],
+            pairs,
             model_path=tiny_model,
             target=work / "t",
             work=work,
@@ -100,12 +105,27 @@ def trainers(tiny_model, tmp_path_factory):
             seed=1,
         )
         tokenizer = dpo.load_tokenizer(tiny_model)
-        rows = dpo.encode_pairs(tokenizer, tiny_model, PAIRS[:6])
+        rows = dpo.encode_pairs(tokenizer, tiny_model, pairs)
         made[name] = dpo.make_trainer(job.Job.read(path), rows, [step], tokenizer, accumulation=len(step))
     return made
 
 
 def test_each_pair_counts_alike_however_a_step_is_laid_out(trainers):
+    same_gradients(trainers)
+
+
+def test_each_token_counts_alike_in_the_likelihood_term(tiny_model, tmp_path_factory):
+    """Completions of one length would hide it: a mean of means is no mean."""
+    pairs = [replace(pair, chosen=pair.chosen + ", so it is" * i) for i, pair in enumerate(PAIRS[:6])]
+    made = make_trainers(tiny_model, tmp_path_factory, pairs, nll=10.0)
+    same_gradients(made)
+    batch = made["whole"].data_collator([made["whole"].train_dataset[0]])
+    chosen = batch["completion_mask"][:6, 1:].sum()
+    expected = math.log(2) - 10.0 * (batch["ref_chosen_logps"].sum() / chosen).item()
+    assert made["whole"].compute_loss(made["whole"].model, batch).item() == pytest.approx(expected, rel=1e-4)
+
+
+def same_gradients(trainers: dict[str, Any]) -> None:
     import torch
 
     gradients = {}
@@ -120,8 +140,6 @@ def test_each_pair_counts_alike_however_a_step_is_laid_out(trainers):
 
 def test_the_loss_is_the_papers_and_starts_at_log_2(trainers):
     """Equation 7 of Rafailov et al. 2023 worked out by hand; at the start policy and reference are one."""
-    import math
-
     import torch
 
     trainer = trainers["whole"]
