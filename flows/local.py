@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flywheel import guard
-from flywheel.errors import FlywheelError, StageError, UserError
+from flywheel.errors import FlywheelError, RunError, StageError, UserError
 from flywheel.prefect_env import apply, check_versions, configured_api_url, prefect_home
 from flywheel.progress import Reporter
 from flywheel.types import Generation
@@ -44,6 +44,10 @@ def run_local(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Repor
     """
     check_versions()
     workspace = run_dir.absolute().parent
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {workspace}: {error.strerror}; give another --run-dir") from None
     apply(workspace)
     theirs = configured_api_url()
     if theirs is not None:

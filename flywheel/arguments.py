@@ -9,6 +9,8 @@ from collections.abc import Callable
 Add = Callable[[str, object, str], argparse.ArgumentParser]
 """Adds a command by its name, what runs it, and a line of help; returns its parser."""
 
+RECIPE_HELP = "a shipped recipe's name, a TOML file, or a run's folder"
+
 
 def count(text: str) -> int:
     """A whole number from 1 up. Raises ArgumentTypeError."""

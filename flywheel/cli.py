@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from flywheel import __version__, store
-from flywheel.arguments import count
+from flywheel.arguments import RECIPE_HELP, count
 from flywheel.control_commands import add_control_commands
 from flywheel.errors import FlywheelError, RecipeError, RunError, UserError
 from flywheel.forecast_commands import add_forecast_commands
 from flywheel.interrupts import interrupted, interrupts_by_any_signal
 from flywheel.progress import Reporter
-from flywheel.recipe import Recipe, apply_overrides, load_recipe, read_recipe, shipped_recipes, validate
+from flywheel.recipe import Recipe, apply_overrides, load_recipe, shipped_recipes, validate
 from flywheel.run import Run
 from flywheel.run_commands import add_run_commands, shown
 from flywheel.verifier_commands import add_verifier_commands
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except FlywheelError as error:
         return _fail(error, 1)
+    except (PermissionError, NotADirectoryError) as error:
+        where = error.filename or "a file"
+        return _fail(UserError(f"{where}: {error.strerror}; give a place where you may read and write"), 2)
     except KeyboardInterrupt:
         return interrupted("stopped; what is finished is kept, and the same command goes on from it")
     except BrokenPipeError:  # `flywheel show demo | head`
@@ -65,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     run = add("run", _run, "start a run, or go on with it")
-    run.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, a TOML file, or a run's folder")
+    run.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     _add_set(run)
     run.add_argument("--run-dir", metavar="DIR", help="the run's folder (default: runs/NAME, NAME being the recipe's)")
     run.add_argument("--rounds", type=count, metavar="N", help="so many rounds at most, within stop.max_rounds")
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("recipes", _recipes, "list the shipped recipes")
     show = add("show", _show, "print a recipe with every setting resolved, as JSON")
-    show.add_argument("recipe", metavar="RECIPE")
+    show.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     _add_set(show)
     init = add("init", _init, "write a commented start for a recipe of your own")
     init.add_argument("path", nargs="?", default="recipe.toml", metavar="PATH")
@@ -142,8 +145,7 @@ def _recipe_and_directory(arguments: argparse.Namespace) -> tuple[Recipe, Path]:
     if (given / "run.json").exists():
         if arguments.run_dir:
             raise RunError(f"{given} is a run's folder already; leave out --run-dir {arguments.run_dir}")
-        raw = store.read_json(given / "recipe.json")
-        return validate(apply_overrides(raw, arguments.overrides), where=str(given)), given
+        return load_recipe(given, arguments.overrides), given
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     return recipe, Path(arguments.run_dir or Path("runs") / recipe.name)
 
@@ -254,7 +256,9 @@ def _trace(arguments: argparse.Namespace) -> None:
 def _submit(arguments: argparse.Namespace) -> None:
     from flywheel.flows.submit import submit
 
-    validate(apply_overrides(read_recipe(arguments.recipe), arguments.overrides), where=arguments.recipe)
+    if (Path(arguments.recipe) / "run.json").exists() and not arguments.run_dir:
+        raise RunError(f"{arguments.recipe} is a run's folder here; say with --run-dir which the worker's is to be")
+    load_recipe(arguments.recipe, arguments.overrides)
     print(
         submit(
             arguments.recipe,

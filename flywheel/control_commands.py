@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flywheel import store
-from flywheel.arguments import Add
+from flywheel.arguments import RECIPE_HELP, Add
 from flywheel.arms import CONTROLS, LEVERS, Arm, Reference, control_arms, lever_arms
 from flywheel.errors import RecipeError, RunError
 from flywheel.figures import duration, share, short, whole
-from flywheel.recipe import Recipe, apply_overrides, load_recipe, validate
+from flywheel.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from flywheel.controls import Places
 
-_RECIPE = "a shipped recipe's name, a TOML file, or a run's folder"
-
 
 def add_control_commands(add: Add) -> None:
     """Add the commands to the parser of `flywheel.cli`."""
     controls = add("controls", _controls, "run a recipe and its controls, and compare them on the test split")
-    controls.add_argument("recipe", metavar="RECIPE", help=_RECIPE)
+    controls.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     _add_common(controls)
     controls.add_argument(
         "--arms",
@@ -36,7 +34,7 @@ def add_control_commands(add: Add) -> None:
         help=f"which controls (default: all: {', '.join(CONTROLS)})",
     )
     ablate = add("ablate", _ablate, "run a recipe with levers turned the other way, and compare them on the test split")
-    ablate.add_argument("recipe", nargs="?", metavar="RECIPE", help=_RECIPE)
+    ablate.add_argument("recipe", nargs="?", metavar="RECIPE", help=RECIPE_HELP)
     _add_common(ablate)
     ablate.add_argument("levers", nargs="*", metavar="LEVER", help="names (see --list), or section.field=value")
     ablate.add_argument("--list", action="store_true", help="say which levers there are, and end")
@@ -56,6 +54,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 def _controls(arguments: argparse.Namespace) -> None:
     names = [name.strip() for name in arguments.arms.split(",") if name.strip()]
+    if not names:
+        raise RecipeError(f"--arms {arguments.arms!r} names no control; known: {', '.join(CONTROLS)}")
     _run(arguments, lambda recipe, reference: control_arms(recipe, reference, names), names, file="controls.json")
 
 
@@ -120,10 +120,14 @@ def _recipe_and_places(arguments: argparse.Namespace) -> tuple[Recipe, Places]:
     if (given / "run.json").exists():
         if arguments.run_dir:
             raise RunError(f"{given} is a run's folder already; leave out --run-dir {arguments.run_dir}")
-        raw = apply_overrides(store.read_json(given / "recipe.json"), arguments.overrides)
-        return validate(raw, where=str(given)), Places(given, given.with_name(f"{given.resolve().name}-arms"))
+        recipe = load_recipe(given, arguments.overrides)
+        return recipe, Places(given, given.with_name(f"{given.resolve().name}-arms"))
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.run_dir:
+        if (Path(arguments.run_dir) / "run.json").exists():
+            raise RunError(
+                f"--run-dir {arguments.run_dir} is a run itself; give a folder for the recipe's run and its arms"
+            )
         return recipe, Places(Path(arguments.run_dir) / RECIPE, Path(arguments.run_dir))
     return recipe, Places(Path("runs") / recipe.name, Path("runs") / f"{recipe.name}-arms")
 

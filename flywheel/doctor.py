@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flywheel import guard, models
-from flywheel.errors import FlywheelError, UserError
+from flywheel.errors import FlywheelError, RunError, UserError
 from flywheel.prefect_env import check_versions, configured_api_url
 from flywheel.recipe import VerifySection
 from flywheel.types import Origin, Outcome, Problem, Sample
@@ -41,7 +41,9 @@ class Finding:
 
 
 def examine(run: Path | None = None) -> Iterator[Finding]:
-    """Check the environment one thing at a time; end processes that dead runs left."""
+    """Check the environment one thing at a time; end processes that dead runs left. Raises RunError for no run."""
+    if run is not None and not any((run / name).exists() for name in ("run.json", "lock", "pids")):
+        raise RunError(f"{run} is not a run's folder; without one doctor looks at all runs in runs/")
     yield from _python()
     yield from _packages()
     yield _engine()

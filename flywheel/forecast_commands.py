@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from flywheel.arguments import Add, count, rate
+from flywheel.arguments import RECIPE_HELP, Add, count, rate
 from flywheel.devices import DEVICES, named_device, this_device
 from flywheel.errors import ModelError, ProblemError, RecipeError
 from flywheel.figures import duration, short, whole
@@ -26,7 +26,7 @@ TEMPLATE_TOKENS = 30
 def add_forecast_commands(add: Add) -> None:
     """Add the command to the parser of `flywheel.cli`."""
     plan = add("plan", _plan, "say what a recipe would sample and train, with rough memory and time; loads no model")
-    plan.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name or a TOML file")
+    plan.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     plan.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="repeatable"
     )

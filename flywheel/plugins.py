@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flywheel.errors import PluginError
+from flywheel.foreign import told
 from flywheel.protocols import Generator, Verifier, lack_of
 
 Kind = Literal["verifier", "policy", "generator"]
@@ -153,10 +154,12 @@ def make_generator(name: str, options: Mapping[str, Any]) -> Generator:
 
 def _made(name: str, options: Mapping[str, Any], kind: Kind) -> object:
     cls = load_class(name, kind)
-    try:
-        return cls(**_checked_options(cls, name, options, kind))
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
+    checked = _checked_options(cls, name, options, kind)
+    with told(f"{kind} {name!r}"):
+        try:
+            return cls(**checked)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{kind} {name!r} does not take the options {dict(options)!r}: {error}") from error
 
 
 def make_able_verifier(name: str, options: Mapping[str, Any]) -> Verifier:

@@ -18,6 +18,7 @@ from typing import Any
 
 from flywheel import plugins
 from flywheel.errors import ProblemError
+from flywheel.foreign import told
 from flywheel.recipe import ProblemSource
 
 HUB_SECONDS = 10.0
@@ -58,8 +59,11 @@ def _generated(source: ProblemSource) -> Iterator[Row]:
     if source.count is None:
         raise ProblemError(f"generator {source.name!r} may go on without end: set problems.count")
     generator = plugins.make_generator(source.name, source.parameters)
-    for index, fields in enumerate(generator.rows(source.seed)):
-        yield Row(f"{source.name} problem {index}", fields)
+    with told(f"generator {source.name!r}"):
+        for index, fields in enumerate(generator.rows(source.seed)):
+            if not isinstance(fields, Mapping):
+                raise ProblemError(f"generator {source.name!r} yields {str(fields)[:40]!r}; each row must be a mapping")
+            yield Row(f"{source.name} problem {index}", fields)
 
 
 def _reasoning_gym(source: ProblemSource) -> Iterator[Row]:
@@ -134,14 +138,14 @@ def _readable(name: str) -> Iterator[None]:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as lines:
+    with opener(path, "rt", encoding="utf-8-sig") as lines:  # as Windows writes it, with a mark at the start
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _object(f"{path} line {number}", _parsed(line, f"{path} line {number}"))
 
 
 def _json(path: Path) -> Iterator[Row]:
-    content = _parsed(path.read_text(encoding="utf-8"), str(path))
+    content = _parsed(path.read_text(encoding="utf-8-sig"), str(path))
     if not isinstance(content, list):
         raise ProblemError(f"{path} holds a JSON {type(content).__name__}; it must be a list of objects")
     for number, item in enumerate(content, 1):

@@ -20,7 +20,7 @@ def read_paraphrases(path: str, problems: Sequence[Problem]) -> dict[str, list[s
     lacks its texts, or no problem is reworded.
     """
     by_prompt = {p.prompt: p.id for p in problems}
-    known = {p.id for p in problems}
+    prompts = {p.id: p.prompt for p in problems}
     found: dict[str, list[str]] = {}
     for row in _rows(path, "sampling.paraphrases"):
         texts = row.fields.get("paraphrases")
@@ -29,7 +29,8 @@ def read_paraphrases(path: str, problems: Sequence[Problem]) -> dict[str, list[s
         problem_id = row.fields.get("id")
         if problem_id is None:
             problem_id = by_prompt.get(_text(row, "prompt"))
-        if problem_id in known:
+        if problem_id in prompts:
+            _refuse_templates(row, texts, said=prompts[problem_id])
             found.setdefault(str(problem_id), []).extend(texts)
     if not found:
         raise RecipeError(
@@ -41,10 +42,24 @@ def read_paraphrases(path: str, problems: Sequence[Problem]) -> dict[str, list[s
 
 def read_examples(path: str) -> list[Shot]:
     """The worked examples of a file: `prompt` and `completion` of each row. Raises RecipeError where one lacks them."""
-    return [
-        Shot(id="", prompt=_text(row, "prompt"), completion=_text(row, "completion"))
-        for row in _rows(path, "sampling.few_shot.path")
-    ]
+    shots = []
+    for row in _rows(path, "sampling.few_shot.path"):
+        shots.append(Shot(id="", prompt=_text(row, "prompt"), completion=_text(row, "completion")))
+        _refuse_templates(row, [shots[-1]["prompt"]], names=("{prompt}",))
+    return shots
+
+
+def _refuse_templates(
+    row: Row, texts: Sequence[str], *, names: Sequence[str] = ("{prompt}", "{answer}", "{solution}"), said: str = ""
+) -> None:
+    """Raise where a text that is sent as it is has a placeholder which is not among the words of its problem."""
+    for text in texts:
+        held = [name for name in names if name in text and name not in said]
+        if held:
+            raise RecipeError(
+                f"{row.where}: {text[:60]!r} has {held[0]}, which would be sent as it stands; write the problem out; "
+                "templates go into sampling.variants"
+            )
 
 
 def _rows(path: str, setting: str) -> list[Row]:

@@ -22,6 +22,7 @@ from flywheel.demands import (
 from flywheel.errors import RunError
 from flywheel.fingerprint import file_digest
 from flywheel.identity import verifier_identity
+from flywheel.lock import Lock
 from flywheel.mix import check_mix
 from flywheel.problems import load_general, load_problems
 from flywheel.progress import Reporter, Silent
@@ -41,7 +42,7 @@ class Run(Warm, AbstractContextManager["Run"]):
     def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
         super().__init__(directory, recipe)
         self.reporter = reporter
-        self._lock = store.Lock(directory)
+        self._lock = Lock(directory)
         self._traits: dict[str, protocols.Traits] = {}
         self.backlog: dict[Path, Any] = {}
         """What sampling left to be verified, by the verdicts' file (see `flywheel.collect`)."""
@@ -64,6 +65,7 @@ class Run(Warm, AbstractContextManager["Run"]):
                     f"{run.directory} is not empty and holds no run (there is {sorted(strange)[0]!r}); "
                     "give another --run-dir"
                 )
+        made = [folder for folder in (run.directory, *run.directory.parents) if not folder.exists()]
         try:
             with store.disk_errors(run.directory):
                 run.directory.mkdir(parents=True, exist_ok=True)
@@ -77,6 +79,8 @@ class Run(Warm, AbstractContextManager["Run"]):
             else:
                 run._begin()
         except BaseException:
+            if not any(p.name != "lock" for p in run.directory.iterdir()):  # refused: as if it had never been asked for
+                run._lock.discard(made)
             run.close()
             raise
         return run
@@ -142,6 +146,7 @@ class Run(Warm, AbstractContextManager["Run"]):
     def _check_levers(self, problems: list[Problem]) -> None:
         """Raise where the recipe's levers lack something (see `flywheel.demands`)."""
         train = [p for p in problems if p.split == Split.TRAIN and not p.ood]
+        samplers.check_policies(self.recipe)
         check_fit(self.recipe, problems)
         check_levers(self.recipe, train, self._traits_for)
         check_votes(self.recipe, problems, self._traits_for)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import models
+from flywheel.policy.opening import check_policy
 from flywheel.policy.own import folder_identity
 from flywheel.recipe import ModelSection, PolicySection, Recipe, SamplerSection
 
@@ -26,6 +27,12 @@ def model_section(recipe: Recipe, extra: SamplerSection) -> ModelSection:
     """An extra sampler's model, spoken to as the run's own is but for its chat template."""
     named = {"base": extra.model, "chat_template": extra.chat_template}
     return ModelSection.model_validate({**recipe.model.model_dump(), **named})
+
+
+def check_policies(recipe: Recipe) -> None:
+    """Raise PluginError where the run or an extra sampler names a policy that is not there."""
+    for policy in [recipe.policy, *(extra.policy for extra in recipe.sampling.extra if extra.policy)]:
+        check_policy(policy)
 
 
 def check_here(recipe: Recipe, extra: SamplerSection) -> None:

@@ -7,7 +7,6 @@ entry is written last. Whatever has no entry is unfinished work that the next ru
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -194,37 +193,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-class Lock:
-    """An flock on `lock` in the run's folder: one process spins a run. The kernel drops it with the process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
-        self._handle: int | None = None
-
-    def acquire(self) -> None:
-        """Take the lock, or raise RunError that names the holder."""
-        with disk_errors(self.path):
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise RunError(
-                f"{self.path.parent} is locked by process {holder}, which is working on this run; "
-                "wait for it, end it, or give another --run-dir"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        self._handle = handle
-
-    def release(self) -> None:
-        """Give the lock back."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
 
 
 def link(source: Path, target: Path) -> None:

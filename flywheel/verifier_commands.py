@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel import store
 from flywheel.arguments import Add, count
 from flywheel.errors import PluginError, UserError
 from flywheel.interrupts import interrupted
-from flywheel.recipe import Recipe, VerifySection, load_recipe, parse_value, shipped_recipes, validate
+from flywheel.recipe import Recipe, VerifySection, load_recipe, parse_value, shipped_recipes
 from flywheel.types import Problem
 
 
@@ -126,8 +125,6 @@ def _recipe_if_one(subject: str) -> Recipe | None:
 
     if subject in known_verifiers() or ":" in subject:
         return None
-    if (Path(subject) / "run.json").exists():
-        return validate(store.read_json(Path(subject) / "recipe.json"), where=subject)
     if subject in shipped_recipes() or Path(subject).exists():
         return load_recipe(subject, [])
     raise PluginError(

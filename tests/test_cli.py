@@ -104,6 +104,7 @@ def test_mistakes_in_a_recipe(capsys, setting, words):
 def test_an_unknown_policy(capsys):
     line = one_line(capsys, "run", "demo", "--no-prefect", "--set", "policy.name=vlm", "--set", "model.base=toy")
     assert "unknown policy 'vlm'" in line
+    assert list(Path().iterdir()) == []  # told before the run begins, so that the same folder takes the right name
 
 
 @pytest.mark.parametrize(
@@ -157,8 +158,57 @@ def test_mistakes_with_runs(capsys):
     assert "give --round N" in one_line(capsys, "redo", "train", "runs/toy")
 
 
+def test_a_refused_run_leaves_nothing(capsys):
+    one_line(capsys, "run", "toy", "--no-prefect", "--set", "verify.verifier=mth")
+    assert list(Path().iterdir()) == []
+    Path("mine").mkdir()
+    one_line(capsys, "run", "toy", "--no-prefect", "--set", "problems.dev=5000", "--run-dir", "mine")
+    assert Path("mine").is_dir() and list(Path("mine").iterdir()) == []
+
+
+def test_a_run_is_a_recipe_by_its_folder(capsys):
+    assert run_toy("--rounds", "1") == 0
+    capsys.readouterr()
+    assert flywheel("show", "runs/toy", "--set", "filter.by=none") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["problems"]["count"] == 40 and shown["filter"]["by"] == "none"
+    assert flywheel("plan", "runs/toy", "--device", "t4") == 0
+    assert "runs/toy is a run itself" in one_line(capsys, "controls", "toy", "--run-dir", "runs/toy")
+    assert "say with --run-dir" in one_line(capsys, "submit", "runs/toy")
+    Path("runs/toy/recipe.json").write_text("{")
+    assert "runs/toy/recipe.json is not the recipe of a run" in one_line(capsys, "show", "runs/toy")
+
+
+def test_a_verifier_that_cannot_be_made_is_one_line(capsys):
+    Path("mine.py").write_text(
+        "class Mine:\n    def __init__(self):\n        raise RuntimeError('no\\nserver')\n"
+        "    def verify(self, problem, completion):\n        return True\n"
+    )
+    line = one_line(capsys, "run", "toy", "--no-prefect", "--set", "verify.verifier=mine.py:Mine")
+    assert "verifier 'mine.py:Mine' raised RuntimeError: no server (" in line and "mine.py line 3)" in line
+    assert "pattern '((' is no regular expression" in one_line(capsys, "check", "exact", "--option", "pattern=((")
+
+
+def test_a_command_about_nothing_is_refused(capsys):
+    assert "nowhere is not a run's folder" in one_line(capsys, "doctor", "nowhere")
+    assert "names no control; known: no_verifier" in one_line(capsys, "controls", "toy", "--arms", ",")
+
+
 def test_unwritable_places(capsys):
     assert "/proc/run" in one_line(capsys, "run", "toy", *SMALL, "--no-prefect", "--run-dir", "/proc/run")
+    assert "cannot make /proc/run: No such file" in one_line(capsys, "run", "toy", "--run-dir", "/proc/run/it")
+
+
+def test_places_that_cannot_be_read(capsys, monkeypatch):
+    def refused(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    Path("mine.toml").write_text("")
+    with monkeypatch.context() as closed:
+        closed.setattr(Path, "read_text", refused)
+        assert "recipe file mine.toml cannot be read: Permission denied" in one_line(capsys, "show", "mine.toml")
+    monkeypatch.setattr(Path, "exists", refused)
+    assert "mine/run.json: Permission denied; give a place where you may" in one_line(capsys, "status", "mine")
 
 
 def test_recipes_show_and_init(capsys):

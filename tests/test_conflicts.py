@@ -65,7 +65,7 @@ REFUSED = {
     "a second turn without words": (['correction.template=" "'], ["correction: template = ' '"]),
     "a second turn that would tell": (
         ['correction.template="{prompt} Is it {answer}?"'],
-        ["correction: template", "has {answer}", "{prompt} alone"],
+        ["correction: template", "has {answer}", "only {prompt} is filled in"],
     ),
 }
 

@@ -26,6 +26,8 @@ LAYERS: list[list[str]] = [
         "problems",
         "store",
         "manifest",
+        "lock",
+        "foreign",
         "protocols",
         "plugins",
         "identity",
@@ -79,7 +81,7 @@ LAYERS: list[list[str]] = [
     ["arguments", "interrupts"],
     ["verifier_scaffold", "verifier_commands", "control_commands", "run_commands", "forecast_commands"],
     ["flows"],
-    ["cli"],
+    ["cli", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -55,8 +55,9 @@ def test_files_of_all_kinds_give_the_same_problems(tmp_path: Path) -> None:
     jsonl = write(tmp_path / "a.jsonl", rows)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(jsonl.read_bytes()))
     (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl.read_bytes())  # as editors on Windows save it
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    names = ["a.jsonl", "a.jsonl.gz", "a.json", "a.parquet"]
+    names = ["a.jsonl", "a.jsonl.gz", "a.json", "a.parquet", "b.jsonl"]
     found = [load_problems(recipe(source="file", path=str(tmp_path / name))).problems for name in names]
     assert len(found[0]) == 10
     assert all(other == found[0] for other in found[1:])

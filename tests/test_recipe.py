@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from flywheel import recipe as rc
 from flywheel.errors import RecipeError
+from flywheel.prompts import conversation
+from flywheel.types import Problem
 
 
 @pytest.mark.parametrize("name", rc.shipped_recipes())
@@ -38,6 +40,47 @@ def test_overrides_are_deep_merged_and_typed():
     assert recipe.filter.max_tokens is None
 
 
+def test_a_bare_word_is_what_its_field_takes():
+    recipe = rc.load_recipe(
+        "toy",
+        [
+            "filter.by=none",
+            "filter.dedup=none",
+            "model.system=none",
+            "problems.config=2024",
+            "problems.path=7",
+            "seed=3",
+        ],
+    )
+    assert (recipe.filter.by, recipe.filter.dedup, recipe.model.system) == ("none", "none", None)
+    assert (recipe.problems.config, recipe.problems.path, recipe.seed) == ("2024", "7", 3)
+    assert (
+        rc.load_recipe("toy", ["train.lora=none", "verify.options.tolerance=none"]).verify.options["tolerance"] is None
+    )
+
+
+@pytest.mark.parametrize(
+    "braces",
+    [
+        r"\frac{1}{2}",
+        r"\boxed{answer}",
+        r"\frac{abc}{answer}",
+        "x_{max}^{min}",
+        '{"answer": 1}',
+        "{ answer }",
+        "{}",
+        "{0}",
+    ],
+)
+def test_braces_that_are_no_placeholder_stay(braces):
+    template = f"{{prompt}} {braces}"
+    raw = rc.read_recipe("toy")
+    recipe = rc.validate({**raw, "sampling": {**raw["sampling"], "variants": [template]}})
+    assert conversation(Problem("p", "1 {answer}", "2"), None, recipe.sampling.variants[0]) == [
+        {"role": "user", "content": f"1 {{answer}} {braces}"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -52,6 +95,21 @@ def test_overrides_are_deep_merged_and_typed():
         (["policy.name=openai", "train.backend=sft", "model.base=x/y"], "policy.openai.reload_command"),
         (["k"], "section.field=value"),
         (["name=../../etc"], "name"),
+        (["sampling..k=2"], "section.field=value"),
+        ([".k=2"], "section.field=value"),
+        (["sampling=3"], "sampling = 3: this is a section; set its fields: k, problems"),
+        (["sampling.extra=[{generation=-1}]"], "sampling.extra.0.share is missing"),
+        (["seed=none"], "seed = None: input should be a valid integer"),
+        (["filter.by=nnoe"], "filter.by = 'nnoe': input should be 'verdict', 'none' or 'random'"),
+        (["problems.template=Solve it."], "'Solve it.' asks the same of every problem; put {prompt} where"),
+        (["problems.template=Solve {{x}}."], "asks the same of every problem"),
+        (
+            ["sampling.variants=['{prompt} {answer}']"],
+            "has {answer}, which would be sent as it stands: only {prompt} is",
+        ),
+        (["hints.template={prompt} {anser} {answer}"], "has {anser}, which would be sent as it stands"),
+        (["correction.template=It is {answer}."], "has {answer}, which would be sent as it stands"),
+        (["train.privileged.template={prompt} {answer} {proof}"], "has {proof}, which would be sent as it stands"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(overrides, words):
@@ -68,6 +126,14 @@ def test_another_verifier_begins_without_the_options_of_the_one_it_replaces(tmp_
     assert judged.verify.options == {"model": "x"} and judged.verify.held_out_options == {}
     (tmp_path / "mine.toml").write_text('extends = "demo"\n[verify]\nverifier = "exact"\n')
     assert rc.load_recipe(tmp_path / "mine.toml").verify.options == {}
+
+
+def test_another_generator_begins_without_the_parameters_of_the_one_it_replaces():
+    assert rc.load_recipe("demo").problems.parameters
+    assert rc.load_recipe("demo", ["problems.name=leg_counting"]).problems.parameters == {}
+    changed = rc.load_recipe("demo", ["problems.parameters.max_terms=3", "problems.name=leg_counting"])
+    assert changed.problems.parameters == {"max_terms": 3}
+    assert len(rc.load_recipe("demo", ["problems.parameters.max_terms=3"]).problems.parameters) > 1
 
 
 def test_an_unknown_recipe_is_told_the_nearest_one():

@@ -82,17 +82,6 @@ def test_parts_survive_and_those_of_another_key_do_not(tmp_path):
     assert store.Parts(tmp_path / "rows.parts", Dropped, "key 2").read() == []
 
 
-def test_one_process_at_a_time_holds_the_lock(tmp_path):
-    held = store.Lock(tmp_path)
-    held.acquire()
-    with pytest.raises(RunError, match=f"locked by process {os.getpid()}"):
-        store.Lock(tmp_path).acquire()
-    held.release()
-    again = store.Lock(tmp_path)
-    again.acquire()
-    again.release()
-
-
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "x.parquet").write_text("not parquet")
     (tmp_path / "x.json").write_text("{")

@@ -24,7 +24,11 @@ class Exact:
     """Runs of white space count as one space, and none at the ends."""
 
     def __post_init__(self) -> None:
-        if self.pattern is not None and re.compile(self.pattern).groups < 1:
+        try:
+            groups = 1 if self.pattern is None else re.compile(self.pattern).groups
+        except re.error as error:
+            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+        if groups < 1:
             raise ValueError(f"pattern {self.pattern!r} has no group; put the answer's part in parentheses")
 
     def verify(self, problem: Problem, completion: str) -> Judgement:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from flywheel.errors import PluginError
-from flywheel.plugins import known_names, load_class
+from flywheel.plugins import known_names
 from flywheel.policy import Policy
 from flywheel.policy.hosted import HostedPolicy
+from flywheel.policy.theirs import TheirPolicy, check_theirs
 from flywheel.recipe import ModelSection, PolicySection
 
 HOSTED = ("vllm", "transformers")
@@ -42,13 +43,20 @@ def open_policy(
         job = {"engine": policy.name, "model": model.model_dump(), "path": str(model_path), "seed": seed}
         job |= {"options": getattr(policy, policy.name).model_dump(), "max_model_len": max_model_len}
         return HostedPolicy(job, _places(policy), log=log, pid_dir=pid_dir)
+    check_policy(policy)
+    return TheirPolicy(policy.name, model_path, seed, policy.options)
+
+
+def check_policy(policy: PolicySection) -> None:
+    """Raise PluginError where a recipe names a policy that is not there, or does not take its options."""
+    if policy.name in BUILT_IN:
+        return
     if ":" not in policy.name and policy.name not in known_names("policy"):
         known = ", ".join([*BUILT_IN, *known_names("policy")])
         raise PluginError(
             f"unknown policy {policy.name!r}; known: {known}. For your own give 'pkg.mod:Name' or 'file.py:Name'"
         )
-    own: Policy = load_class(policy.name, "policy")(model_path, seed=seed, **policy.options)
-    return own
+    check_theirs(policy.name, policy.options)
 
 
 def _places(policy: PolicySection) -> list[dict[str, str]]:

@@ -1,22 +1,30 @@
-"""Read a recipe: a TOML file or a shipped name, `section.field=value` settings over it, errors in one line."""
+"""Read a recipe: a TOML file, a shipped name or a run's folder, `section.field=value` over it, errors in one line."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flywheel.errors import RecipeError
 from flywheel.recipe.data import VerifySection
+from flywheel.recipe.problems import ProblemsSection
 from flywheel.recipe.whole import Recipe
 
-OPTIONS_OF = {"verifier": "options", "held_out": "held_out_options", "observer": "observer_options"}
-"""The fields of `[verify]` that name a verifier, and those with its options."""
+OPTIONS_OF: dict[str, tuple[type[BaseModel], dict[str, str]]] = {
+    "verify": (
+        VerifySection,
+        {"verifier": "options", "held_out": "held_out_options", "observer": "observer_options"},
+    ),
+    "problems": (ProblemsSection, {"source": "parameters", "name": "parameters"}),
+}
+"""By section: the fields that name a verifier or where problems come from, and the fields with what goes with it."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -26,7 +34,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by its shipped name or from a TOML file, with `section.field=value` overrides.
+    """A recipe by its shipped name, from a TOML file or of a run's folder, with `section.field=value` overrides.
 
     Raises RecipeError where there is no such recipe, the file is not TOML, or a field does not fit.
     Paths inside a recipe file are relative to the working directory, as the shell's are.
@@ -41,6 +49,8 @@ def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) ->
     """
     known = shipped_recipes()
     path = known.get(str(name_or_path), Path(name_or_path))
+    if (path / "run.json").is_file():
+        return _of_a_run(path / "recipe.json")
     if not path.is_file():
         near = difflib.get_close_matches(str(name_or_path), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -52,12 +62,21 @@ def read_recipe(name_or_path: str | Path, *, extending: tuple[str, ...] = ()) ->
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"recipe file {path} cannot be read: {error.strerror}") from None
     below = raw.pop("extends", None)
     if below is None:
         return raw
     if not isinstance(below, str) or below in extending:
         raise RecipeError(f"{path}: extends = {below!r} is no other recipe's name or path")
     return lay_over(read_recipe(below, extending=(*extending, below)), raw)
+
+
+def _of_a_run(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(f"{path} is not the recipe of a run: {error}") from None
 
 
 def validate(raw: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
@@ -77,6 +96,11 @@ def _one_line(error: ValidationError) -> str:
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             parts.append(f"unknown field {place}; {hint}")
+        elif item["type"] == "missing":
+            parts.append(f"{place} is missing")
+        elif item["type"] == "model_type":
+            known = _known_fields(item["loc"])
+            parts.append(f"{place} = {item['input']!r}: this is a section; set its fields: {', '.join(known)}")
         elif item["type"] == "value_error":
             parts.append(f"{place}: {item['ctx']['error']}" if place else str(item["ctx"]["error"]))
         else:
@@ -85,6 +109,11 @@ def _one_line(error: ValidationError) -> str:
 
 
 def _known_fields(loc: Iterable[str | int]) -> list[str]:
+    section = _section_at(loc)
+    return list(section.model_fields) if section else []
+
+
+def _section_at(loc: Iterable[str | int]) -> type[BaseModel] | None:
     model: type[BaseModel] = Recipe
     for part in loc:
         if isinstance(part, int):
@@ -93,26 +122,48 @@ def _known_fields(loc: Iterable[str | int]) -> list[str]:
         args = [annotation, *getattr(annotation, "__args__", ())]
         nested = [a for a in args if isinstance(a, type) and issubclass(a, BaseModel)]
         if not nested:
-            return []
+            return None
         model = nested[0]
-    return list(model.model_fields)
+    return model
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Deep-merge `section.field=value` settings; a value is read as TOML, and as text where it is none.
+    """Deep-merge `section.field=value` settings; a value is read as TOML, and as text where that is what fits.
 
-    Raises RecipeError for a setting without `=` or one that reaches into a plain value.
+    Raises RecipeError for a setting that is not of this form.
     """
     changes: dict[str, Any] = {}
     for setting in overrides:
         path, equals, text = setting.partition("=")
-        if not equals or not path.strip():
+        parts = [part.strip() for part in path.split(".")]
+        if not equals or not all(parts):
             raise RecipeError(f"--set {setting!r} is not of the form section.field=value")
-        nested: Any = parse_value(text.strip())
-        for part in reversed(path.strip().split(".")):
+        nested: Any = _value_for(parts, text.strip())
+        for part in reversed(parts):
             nested = {part: nested}
         changes = deep_merge(changes, nested)
     return lay_over(raw, changes)
+
+
+def _value_for(parts: Sequence[str], text: str) -> Any:
+    """The value that a setting's text stands for: as TOML, unless the field takes only the text itself.
+
+    So `filter.by=none` names a choice, `model.system=none` is no prompt at all, and `problems.config=2024` is a name.
+    """
+    value = parse_value(text)
+    section = _section_at(parts[:-1])
+    if section is None or parts[-1] not in section.model_fields or isinstance(value, (str, list, dict)):
+        return value
+    field = section.model_fields[parts[-1]]
+    whole: Any = Annotated[field.annotation, field]  # with its range
+    taken: TypeAdapter[Any] = TypeAdapter(whole)
+    for candidate in (value, text):
+        try:
+            taken.validate_python(candidate)
+        except ValidationError:
+            continue
+        return candidate
+    return value
 
 
 def parse_value(text: str) -> Any:
@@ -126,15 +177,16 @@ def parse_value(text: str) -> Any:
 
 
 def lay_over(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with `changes` laid over it; a verifier in the place of another does not take over that one's options."""
-    below, above = raw.get("verify"), changes.get("verify")
-    if isinstance(below, Mapping) and isinstance(above, Mapping):
-        stale = {
-            options
-            for name, options in OPTIONS_OF.items()
-            if name in above and above[name] != below.get(name, VerifySection.model_fields[name].default)
-        }
-        raw = {**raw, "verify": {name: value for name, value in below.items() if name not in stale}}
+    """`raw` with `changes` laid over it; what takes another's place (`OPTIONS_OF`) does not take over its options."""
+    for section, (model, named) in OPTIONS_OF.items():
+        below, above = raw.get(section), changes.get(section)
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            stale = {
+                options
+                for name, options in named.items()
+                if name in above and above[name] != below.get(name, model.model_fields[name].default)
+            }
+            raw = {**raw, section: {name: value for name, value in below.items() if name not in stale}}
     return deep_merge(raw, changes)
 
 

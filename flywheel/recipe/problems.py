@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flywheel.recipe.section import Count, Section, Share
 
@@ -37,7 +38,14 @@ class ProblemSource(Section):
     answer_pattern: str | None = None
     """A regular expression whose group 1 is the answer inside the answer column, e.g. `#### (.+)`."""
     template: str = "{prompt}"
-    """The user turn, with `{prompt}` and any column's name in braces."""
+    """The user turn, with `{prompt}` and any column's name in braces; `{{` and `}}` are braces."""
+
+    @field_validator("template")
+    @classmethod
+    def _asks_the_problem(cls, template: str) -> str:
+        if not re.search(r"\{\w+\}", template.replace("{{", "").replace("}}", "")):
+            raise ValueError(f"{template!r} asks the same of every problem; put {{prompt}} where the problem goes")
+        return template
 
 
 class OodSet(ProblemSource):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from flywheel.recipe.policy import PolicySection
-from flywheel.recipe.section import Count, Section, Share, knob
+from flywheel.recipe.section import Count, Section, Share, knob, sent_as_it_stands
 
 Temperature = Annotated[float, Field(ge=0.0, le=5.0)]
 Nucleus = Annotated[float, Field(gt=0.0, le=1.0)]
-_NAMED = re.compile(r"(?<![\w}^])\{[a-z_]{3,}\}")
-"""What looks like a placeholder, and not like the argument of a LaTeX command (`\\boxed{answer}`)."""
 
 
 class BudgetSection(Section):
@@ -115,6 +112,8 @@ class HintsSection(Section):
             raise ValueError(f"template {self.template!r} has no {{prompt}}; put it where the problem goes")
         if "{answer}" not in self.template and "{solution}" not in self.template:
             raise ValueError(f"template {self.template!r} has no hint; put {{answer}} or {{solution}} into it")
+        if wrong := sent_as_it_stands(self.template, ("prompt", "answer", "solution")):
+            raise ValueError(f"template {wrong}")
         return self
 
 
@@ -132,12 +131,8 @@ class CorrectionSection(Section):
     def _says_something(self) -> CorrectionSection:
         if not self.template.strip():
             raise ValueError(f"template = {self.template!r} says nothing; ask for a second attempt in words")
-        unknown = [found.group() for found in _NAMED.finditer(self.template) if found.group() != "{prompt}"]
-        if unknown:
-            raise ValueError(
-                f"template {self.template!r} has {unknown[0]}, which would be sent as it stands; {{prompt}} alone is "
-                "filled in, and what is right is not told (that would be hints)"
-            )
+        if wrong := sent_as_it_stands(self.template, ("prompt",)):
+            raise ValueError(f"template {wrong}; what is right is not told (that would be hints)")
         return self
 
 
@@ -162,8 +157,8 @@ class SamplingSection(Section):
     stop: list[str] = Field(default_factory=list)
     """Strings that end a completion, beside the model's own end token."""
     variants: list[str] = Field(["{prompt}"], min_length=1)
-    """Prompt templates with `{prompt}` in them. Sample j of a problem is asked with variant j mod n; the training row
-    has the plain prompt."""
+    """Prompt templates with `{prompt}` in them, and no other name in braces. Sample j of a problem is asked with
+    variant j mod n; the training row has the plain prompt."""
     paraphrases: str | None = None
     """A JSONL file with `paraphrases` (a list of texts) for the problem with this `id`, or this `prompt`. The problem's
     own prompt and its paraphrases take turns; the training row has the problem's own."""
@@ -183,6 +178,8 @@ class SamplingSection(Section):
         for variant in self.variants:
             if "{prompt}" not in variant:
                 raise ValueError(f"variants: {variant!r} has no {{prompt}}; put it where the problem goes")
+            if wrong := sent_as_it_stands(variant, ("prompt",)):
+                raise ValueError(f"variants: {wrong}; to tell an answer is for `hints`")
         if isinstance(self.top_p, list) and not self.top_p:
             raise ValueError("top_p = []: give a number, or one for each round")
         taught = len(self.extra) == 1 and self.extra[0].model is not None and self.extra[0].share == 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +16,26 @@ Seconds = Annotated[float, Field(gt=0.0)]
 def knob(default: Any, **limits: Any) -> Any:
     """A field that changes speed or place, never rows: it is left out of every stage's key."""
     return Field(default, json_schema_extra={"knob": True}, **limits)
+
+
+_NAMED = re.compile(r"(?<![\w}^])\{[a-z_]{3,}\}")
+"""What looks like a placeholder, and not like the argument of a LaTeX command (`\\boxed{answer}`), JSON or a set."""
+
+
+def sent_as_it_stands(text: str, filled: Sequence[str]) -> str | None:
+    """What is wrong with a template in which a name in braces would reach the model; None where nothing is.
+
+    `filled` are the names that are filled in. Braces around anything but a bare word are text (`\\frac{1}{2}`,
+    `{"a": 1}`, `{ word }`).
+    """
+    for found in _NAMED.finditer(text):
+        if found.group()[1:-1] not in filled:
+            known, verb = ", ".join(f"{{{name}}}" for name in filled), "is" if len(filled) == 1 else "are"
+            return (
+                f"{text!r} has {found.group()}, which would be sent as it stands: only {known} {verb} filled in; "
+                f"write {{ {found.group()[1:-1]} }} if braces are meant"
+            )
+    return None
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from flywheel.recipe.section import Count, Section, Share, knob
+from flywheel.recipe.section import Count, Section, Share, knob, sent_as_it_stands
 
 
 class LoraOptions(Section):
@@ -78,6 +78,8 @@ class PrivilegedOptions(Section):
             raise ValueError(f"template {self.template!r} has no {{prompt}}; put it where the problem goes")
         if "{answer}" not in self.template and "{solution}" not in self.template:
             raise ValueError(f"template {self.template!r} tells nothing; put {{answer}} or {{solution}} into it")
+        if wrong := sent_as_it_stands(self.template, ("prompt", "answer", "solution")):
+            raise ValueError(f"template {wrong}")
         return self
 
 
