@@ -31,10 +31,13 @@ from flywheel import store
 from flywheel.collect import collect, judge
 from flywheel.filter import filter_samples
 from flywheel.loop import spin
-from flywheel.plan import Plan, budget_of
+from flywheel.manifest import stage_key
+from flywheel.plan import budget_of
+from flywheel.plan_types import Plan
 from flywheel.recipe import apply_overrides, load_recipe, validate
-from flywheel.run import Run, Scope
+from flywheel.run import Run
 from flywheel.sample import wave_ids
+from flywheel.scope import Scope
 from flywheel.stages import PLAN, Stage, run_stage
 from flywheel.standing import standing
 from flywheel.types import Dropped, Example, Outcome, Sample, Verdict
@@ -84,7 +87,7 @@ def fixed_budget(scope: Scope) -> dict[str, int]:
     """What `sampling.k` completions of every problem of a planned round cost and give."""
     run = scope.run
     plan = replace(Plan.from_json(store.read_json(scope.folder / "plan.json")), budget=None)
-    key = store.stage_key({"plan": plan.as_json(), "model": run.model_digest(run.generation(plan.generation))})
+    key = stage_key({"plan": plan.as_json(), "model": run.model_digest(run.generation(plan.generation))})
     samples = collect(scope, plan, files=("fixed_samples", "fixed_verdicts"), key=key, verdict_key=key)
     return counted(scope, samples, judge(scope, samples, file="fixed_verdicts", key=key))
 

@@ -34,7 +34,8 @@ from flywheel.measures.passk import counts_in, paired_difference
 from flywheel.plan import conversation
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe, load_recipe
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.share import sharing
 from flywheel.stages import Stage, run_stage
 from flywheel.types import Example, Outcome, Sample, Verdict

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from flywheel import store
+from flywheel.manifest import Manifest
 from flywheel.run import Run
 from flywheel.types import Sample, Split
 
@@ -144,7 +145,7 @@ class Killer:
         if list(base.glob("dev_samples.parts/0*")) and not (base / "dev_samples.parquet").exists():
             return "evaluate"
         for folder in sorted((self.directory / "rounds").glob("[0-9]*"), reverse=True)[:1]:
-            done = store.Manifest(folder).entries()
+            done = Manifest(folder).entries()
             if "train" in done:
                 return "evaluate" if "evaluate" not in done and list(folder.glob("dev_samples.parts/0*")) else None
             if "filter" in done:

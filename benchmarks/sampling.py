@@ -32,7 +32,7 @@ from typing import Any
 
 from flywheel.models import resolve_base
 from flywheel.policy import Request
-from flywheel.policy.host import open_policy
+from flywheel.policy.opening import open_policy
 from flywheel.policy.vllm import engine_arguments, environments, on_cpu
 from flywheel.recipe import ModelSection, PolicySection, VllmOptions
 

@@ -24,7 +24,8 @@ from flywheel.loop import spin
 from flywheel.progress import Reporter, Silent
 from flywheel.recipe import Recipe
 from flywheel.report import write_report
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages import Stage, run_stage
 from flywheel.store import read_json
 from flywheel.types import Generation

@@ -28,7 +28,8 @@ from prefect.exceptions import PrefectException
 
 from flywheel.progress import Reporter
 from flywheel.report.summary import funnel_rows, markdown
-from flywheel.view import RunView, Scope
+from flywheel.scope import Scope
+from flywheel.view import RunView
 
 LOGGER = logging.getLogger("flywheel.run")
 PROGRESS_SECONDS = 5.0  # between two posts of one progress artifact; each costs the server 10-20 ms

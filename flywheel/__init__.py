@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     from flywheel.judgeable import answer_is_question, undecidable, unfit_for
     from flywheel.judgements import to_judgement
     from flywheel.judging import judge_batch, judge_group, judge_one, seconds_left
-    from flywheel.plugins import DEADLINE_SECONDS, import_file, lack_of, make_verifier
+    from flywheel.plugins import import_file, make_verifier
     from flywheel.policy import Completion, Policy, Request
     from flywheel.policy.device import torch_device
     from flywheel.policy.own import model_folder, model_identity, model_lack, open_policy
+    from flywheel.protocols import DEADLINE_SECONDS, lack_of
     from flywheel.trl_reward import to_trl
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Completion": "flywheel.policy",
-    "DEADLINE_SECONDS": "flywheel.plugins",
+    "DEADLINE_SECONDS": "flywheel.protocols",
     "Policy": "flywheel.policy",
     "Request": "flywheel.policy",
     "answer_is_question": "flywheel.judgeable",
@@ -47,7 +48,7 @@ _LAZY = {
     "judge_batch": "flywheel.judging",
     "judge_group": "flywheel.judging",
     "judge_one": "flywheel.judging",
-    "lack_of": "flywheel.plugins",
+    "lack_of": "flywheel.protocols",
     "make_verifier": "flywheel.plugins",
     "model_folder": "flywheel.policy.own",
     "model_identity": "flywheel.policy.own",

@@ -12,7 +12,7 @@ from concurrent.futures import wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from flywheel import plugins
+from flywheel import protocols
 from flywheel.check_inputs import Job
 from flywheel.recipe import VerifySection
 from flywheel.types import Sample, Verdict
@@ -41,7 +41,7 @@ class Bench:
     """A pool behind `flywheel.observe`, with a home and a temporary folder of its own that ought to stay empty."""
 
     section: VerifySection
-    traits: plugins.Traits
+    traits: protocols.Traits
     progress: Progress | None = None
     _count: int = 0
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flywheel import plugins
+from flywheel import protocols
 from flywheel.errors import PluginError, ProblemError
 from flywheel.fingerprint import rng
 from flywheel.types import Problem
@@ -37,23 +37,23 @@ HOSTILE = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a verifier says of itself by its attributes, and so which invariants apply; see `plugins.Verifier`."""
+    """What a verifier says of itself by its attributes, and so which invariants apply; see `protocols.Verifier`."""
 
     label_free: bool
     uses_network: bool
     unsure_is_error: bool
     isolation: str
-    traits: plugins.Traits
+    traits: protocols.Traits
 
     @classmethod
-    def of(cls, made: plugins.Verifier) -> Facts:
+    def of(cls, made: protocols.Verifier) -> Facts:
         """Read them from an instance: options may decide."""
         return cls(
             label_free=bool(getattr(made, "label_free", False)),
             uses_network=bool(getattr(made, "uses_network", False)),
             unsure_is_error=bool(getattr(made, "unsure_is_error", False)),
             isolation=str(getattr(made, "isolation", "worker")),
-            traits=plugins.traits(made),
+            traits=protocols.traits(made),
         )
 
     @property

@@ -13,9 +13,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from flywheel import store
 from flywheel.errors import EngineError, StageError
-from flywheel.plan import Plan
-from flywheel.run import Run, Scope
+from flywheel.plan_types import Plan
+from flywheel.run import Run
 from flywheel.sample import draw, requests
+from flywheel.scope import Scope
 from flywheel.types import Outcome, Sample, Verdict
 from flywheel.waves import Ledger, Wave, cohorts, legs, needs_verdicts, next_wave
 

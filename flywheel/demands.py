@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from flywheel.errors import RecipeError
 from flywheel.judgeable import answer_is_question, undecidable, unfit_for
-from flywheel.plugins import Traits, label_free, make_verifier, traits
+from flywheel.plugins import make_verifier
 from flywheel.problem_sources import describe
 from flywheel.prompt_files import read_examples, read_paraphrases
 from flywheel.prompts import Shot
+from flywheel.protocols import Traits, label_free, traits
 from flywheel.recipe import Recipe, VerifySection
 from flywheel.types import Problem, Split
 

@@ -100,7 +100,7 @@ def normalised_text(text: str) -> str:
 def reasoning_path(text: str, kind: PathKind = PathKind.EQUATIONS) -> str:
     """What two completions share when they reason alike: their equations or their program, else their words.
 
-    `kind` is what the problem's verifier reads (`path_kind` of `flywheel.plugins.Verifier`). A completion without an
+    `kind` is what the problem's verifier reads (`path_kind` of `flywheel.protocols.Verifier`). A completion without an
     equation, or without a program that parses, is its normalised text.
     """
     if kind == PathKind.EQUATIONS and (found := equations(text)):

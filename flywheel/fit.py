@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flywheel.recipe import FitOptions
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.training.likelihood import instruction_following_difficulty
 from flywheel.types import Example, Generation
 

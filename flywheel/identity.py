@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flywheel import plugins
+from flywheel import plugins, protocols
 from flywheel.errors import PluginError
 from flywheel.fingerprint import digest, file_digest
 
@@ -26,12 +26,12 @@ def verifier_identity(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     cls = plugins.load_verifier(name)
     made = plugins.make_verifier(name, options)
-    shown, version = plugins.label(cls)
+    shown, version = protocols.label(cls)
     found = {"name": shown, "version": version, "options": dict(options), "source": _source_digest(cls)}
     return found | _own_identity(name, made)
 
 
-def _own_identity(name: str, verifier: plugins.Verifier) -> dict[str, Any]:
+def _own_identity(name: str, verifier: protocols.Verifier) -> dict[str, Any]:
     identity = getattr(verifier, "identity", None)
     if identity is None:
         return {}

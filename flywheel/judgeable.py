@@ -1,6 +1,6 @@
 """What a verifier says that it cannot judge, whatever the completions: a problem, or too few of them.
 
-All of it is optional (`flywheel.plugins.Verifier`), and asked of an instance before a run loads anything.
+All of it is optional (`flywheel.protocols.Verifier`), and asked of an instance before a run loads anything.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel.errors import PluginError
-from flywheel.plugins import Verifier
+from flywheel.protocols import Verifier
 from flywheel.types import Problem
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from flywheel import store
 from flywheel.errors import RunError
 from flywheel.recipe import Recipe, differing_fields
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages import FINALE, ROUND, STAGES, Stage
 from flywheel.stages.keys import verifiers
 from flywheel.types import Dropped, Example, Generation, Lesson, Pair, Sample, Verdict

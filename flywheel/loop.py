@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages import (
     CHECK,
     EVALUATE,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from flywheel import plugins
+from flywheel import plugins, protocols
 from flywheel.types import Problem
 
 Kind = Literal["file", "network", "process", "raised"]
@@ -95,11 +95,11 @@ class Observed:
     log: str
     options: dict[str, Any] = field(default_factory=dict)
     traits: dict[str, Any] = field(default_factory=dict)
-    """How the verifier wants to be called (`plugins.Traits`): this one offers the same methods."""
+    """How the verifier wants to be called (`protocols.Traits`): this one offers the same methods."""
 
     def __post_init__(self) -> None:
         self._made: Any = None
-        given = plugins.Traits(**self.traits)
+        given = protocols.Traits(**self.traits)
         self.exclusive, self.deadline_outcome = given.exclusive, given.deadline_outcome
         self.deadline_seconds = given.deadline_seconds
         self.batch_size = self.concurrency = given.at_once

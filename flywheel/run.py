@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flywheel import models, plugins, provenance, samplers, store
+from flywheel import models, plugins, protocols, provenance, samplers, store
 from flywheel.demands import (
     check_evaluation,
     check_fit,
@@ -28,8 +28,8 @@ from flywheel.problems import load_general, load_problems
 from flywheel.progress import Reporter, Silent
 from flywheel.propose import check_schedule
 from flywheel.recipe import Recipe, differing_fields, validate
+from flywheel.scope import Scope
 from flywheel.types import PathKind, Problem, Split
-from flywheel.view import Scope
 from flywheel.warm import Warm
 
 
@@ -43,7 +43,7 @@ class Run(Warm, AbstractContextManager["Run"]):
         super().__init__(directory, recipe)
         self.reporter = reporter
         self._lock = Lock(directory)
-        self._traits: dict[str, plugins.Traits] = {}
+        self._traits: dict[str, protocols.Traits] = {}
         self.backlog: dict[Path, Any] = {}
         """What sampling left to be verified, by the verdicts' file (see `flywheel.collect`)."""
 
@@ -177,14 +177,14 @@ class Run(Warm, AbstractContextManager["Run"]):
     def _verifier_options(self, name: str) -> dict[str, Any]:
         return self.recipe.verify.options_of(name)
 
-    def traits(self, problem_id: str) -> plugins.Traits:
+    def traits(self, problem_id: str) -> protocols.Traits:
         """How the verifier of a problem wants to be called."""
         return self._traits_for(self.problem_by_id[problem_id])
 
-    def _traits_for(self, problem: Problem) -> plugins.Traits:
+    def _traits_for(self, problem: Problem) -> protocols.Traits:
         name = problem.verifier or self.recipe.verify.verifier
         if name not in self._traits:
-            self._traits[name] = plugins.traits(plugins.make_verifier(name, self._verifier_options(name)))
+            self._traits[name] = protocols.traits(plugins.make_verifier(name, self._verifier_options(name)))
         return self._traits[name]
 
     def path_kinds(self, problems: Iterable[Problem]) -> dict[str, PathKind]:

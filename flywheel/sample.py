@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flywheel.fingerprint import derive_seed
-from flywheel.plan import Plan
+from flywheel.plan_types import Plan
 from flywheel.policy import Completion, Policy, Request
 from flywheel.prompts import Shot, conversation, hinted, second_attempt, shown_to
 from flywheel.types import Message, Origin, Problem, Sample

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import models
-from flywheel.policy.host import check_policy
+from flywheel.policy.opening import check_policy
 from flywheel.policy.own import folder_identity
 from flywheel.recipe import ModelSection, PolicySection, Recipe, SamplerSection
 

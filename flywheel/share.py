@@ -12,8 +12,10 @@ from typing import Any
 
 from flywheel import store
 from flywheel.loop import Do
+from flywheel.manifest import stage_key
 from flywheel.plan import plan_evaluation
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages import Stage, run_stage
 from flywheel.stages.keys import held_out_keys
 from flywheel.types import Sample, Split, Verdict
@@ -46,7 +48,7 @@ def take(stage: Stage, scope: Scope, donor: Run) -> bool:
         return False
     if stage.name == "plan" and scope.round is not None and scope.run.rejected_before(scope.round):
         return False  # what it changes then follows from settings of other stages, which its key leaves out
-    if entry.key != store.stage_key(stage.ingredients(scope)):
+    if entry.key != stage_key(stage.ingredients(scope)):
         return False
     for name in entry.files:
         store.link(theirs.folder / name, scope.folder / name)

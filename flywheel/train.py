@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel import store, training
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.training import contract
 from flywheel.types import Example, Lesson, Message, Pair
 

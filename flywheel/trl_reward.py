@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import PluginError
-from flywheel.plugins import Verifier
+from flywheel.protocols import Verifier
 from flywheel.recipe import VerifySection
 from flywheel.types import Message, Outcome, Problem, Sample
 from flywheel.verify import VerifierPool

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from flywheel import plugins
+from flywheel import plugins, protocols
 from flywheel.errors import PluginError, StageError
 from flywheel.judgements import broken
-from flywheel.plugins import Traits
+from flywheel.protocols import Traits
 from flywheel.recipe import VerifySection
 from flywheel.types import Judgement, Outcome, Problem, Sample, Verdict
 from flywheel.verify_jobs import Heard, Job, Submission, jobs_of
@@ -50,7 +50,7 @@ class VerifierPool:
 
     def __init__(self, section: VerifySection) -> None:
         self._section = section
-        self._traits = {section.verifier: plugins.traits(plugins.make_verifier(section.verifier, section.options))}
+        self._traits = {section.verifier: protocols.traits(plugins.make_verifier(section.verifier, section.options))}
         self._jobs: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they are exclusive
         self._state = threading.Condition()
         self._submissions: dict[int, Submission] = {}
@@ -110,7 +110,7 @@ class VerifierPool:
     def _traits_of(self, verifier: str) -> Traits:
         if verifier not in self._traits:
             try:
-                self._traits[verifier] = plugins.traits(plugins.make_verifier(verifier, self._options(verifier)))
+                self._traits[verifier] = protocols.traits(plugins.make_verifier(verifier, self._options(verifier)))
             except PluginError:
                 self._traits[verifier] = Traits()  # a worker meets the same fault, and reports it sample by sample
         return self._traits[verifier]

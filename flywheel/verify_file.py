@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flywheel import plugins
+from flywheel import plugins, protocols
 from flywheel.errors import ProblemError
 from flywheel.recipe import VerifySection
 from flywheel.types import Outcome, Problem, Sample, Verdict
@@ -61,7 +61,7 @@ def verify_file(
     that cannot be judged, with its line number, UserError for places that cannot be read or written, PluginError for
     the verifier.
     """
-    group = plugins.traits(plugins.make_able_verifier(section.verifier, section.options)).group
+    group = protocols.traits(plugins.make_able_verifier(section.verifier, section.options)).group
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(opened(source))
         if out != PIPE:

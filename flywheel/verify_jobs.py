@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 
-from flywheel.plugins import Traits
+from flywheel.protocols import Traits
 from flywheel.types import Judgement, Problem, Sample, Verdict
 
 _PROBLEM_FIELDS = tuple(f.name for f in fields(Problem))

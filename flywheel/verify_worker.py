@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flywheel import judging, plugins
+from flywheel import judging, plugins, protocols
 from flywheel.errors import PluginError
 from flywheel.judgements import broken
 from flywheel.types import Judgement, Outcome, Problem
@@ -58,7 +58,7 @@ class Loaded:
     """A verifier made once a worker, and how it wants to be called."""
 
     verifier: Any
-    traits: plugins.Traits
+    traits: protocols.Traits
 
 
 class _Unmade:
@@ -178,17 +178,17 @@ class Worker:
         shown = [name, "", "worker"]
         try:
             made: Any = plugins.make_verifier(name, options)
-            loaded = Loaded(made, plugins.traits(made))
-            shown = [*plugins.label(type(made)), str(getattr(made, "isolation", "worker"))]
+            loaded = Loaded(made, protocols.traits(made))
+            shown = [*protocols.label(type(made)), str(getattr(made, "isolation", "worker"))]
             if loaded.traits.exclusive:
                 self.unlimited = True  # an engine's address space says little about its memory
                 os.environ.pop("OMP_NUM_THREADS", None)
             self.announce_prepare(made)
         except PluginError as error:
-            loaded = Loaded(_Unmade(str(error)), plugins.Traits())
+            loaded = Loaded(_Unmade(str(error)), protocols.Traits())
         except judging.CAUGHT as error:
             loaded = Loaded(
-                _Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), plugins.Traits()
+                _Unmade(f"cannot be made: {type(error).__name__}: {judging.text_of(error)}"), protocols.Traits()
             )
         self.limit_memory()
         self.send("loaded", name, *shown)

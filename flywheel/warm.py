@@ -67,7 +67,7 @@ class Warm(RunView):
         )
 
     def _open(self, name: str, policy: PolicySection, model: ModelSection, path: Path, *, seed: int) -> Policy:
-        from flywheel.policy.host import open_policy
+        from flywheel.policy.opening import open_policy
 
         self.release_policy()
         self._policy = open_policy(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from flywheel.diversity import reasoning_path
 from flywheel.guided import is_guided
-from flywheel.plan import Budget, Plan, Source
+from flywheel.plan_types import Budget, Plan, Source
 from flywheel.standing import MASTERED
 from flywheel.types import Origin, Outcome, PathKind, Sample, Verdict
 

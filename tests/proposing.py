@@ -46,7 +46,7 @@ def proposed(run: Run, index: int) -> list[Problem]:
 
 KILLED = """
 import os, signal, sys
-from flywheel import plugins, store
+from flywheel import store
 from flywheel.loop import spin
 from flywheel.recipe import validate
 from flywheel.run import Run

@@ -30,24 +30,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
-def states(verifier: str, **settings: Any) -> dict[str, str]:
-    """The first words of each invariant that is not held, and how it stands."""
-    found = check_verifier(verifier, **settings).findings
-    assert all(f.detail for f in found if f.state != "held")
-    return {f.invariant.split(" is ")[0].removeprefix("empty, junk, 1 MB, NUL, surrogates: "): f.state for f in found}
-
-
-HELD = {
-    "the reference answer": "held",
-    "never an error": "held",
-    "never CORRECT": "held",
-    "the same input twice gives the same verdict": "held",
-    "another problem's answer": "held",
-    "nothing": "held",
-    "no process": "held",
-}
-
-
 @pytest.mark.parametrize("name", ["Sound", "Told", "Async", "Batch"])
 def test_a_sound_verifier_holds_everything(broken: str, name: str) -> None:
     report = check_verifier(f"{broken}:{name}")

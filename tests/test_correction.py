@@ -13,7 +13,7 @@ from flywheel.filter import filter_samples
 from flywheel.guided import is_corrected
 from flywheel.loop import spin
 from flywheel.mix import training_set
-from flywheel.plan import Correction, Plan, Source
+from flywheel.plan_types import Correction, Plan, Source
 from flywheel.prompts import second_attempt
 from flywheel.recipe import EvaluateSection, FilterSection, load_recipe
 from flywheel.run import Run

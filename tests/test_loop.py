@@ -13,7 +13,8 @@ from flywheel.lineage import redo, trace
 from flywheel.loop import spin
 from flywheel.progress import Silent
 from flywheel.recipe import load_recipe
-from flywheel.run import Run, Scope
+from flywheel.run import Run
+from flywheel.scope import Scope
 from flywheel.stages import Stage, run_stage
 from flywheel.types import Dropped, Example, Sample, Verdict
 

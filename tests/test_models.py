@@ -193,7 +193,7 @@ def test_resolving_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from flywheel.models import *; from flywheel.recipe import ModelSection;"
         f"resolve_base(ModelSection(base='toy'), cache=Path({str(tmp_path)!r}));"
-        "import flywheel.policy.host; print({'torch', 'vllm', 'transformers', 'prefect'} & set(sys.modules))"
+        "import flywheel.policy.opening; print({'torch', 'vllm', 'transformers', 'prefect'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from flywheel.errors import RecipeError
-from flywheel.plan import Plan, plan_evaluation, plan_round, plan_sweep
+from flywheel.plan import plan_evaluation, plan_round, plan_sweep
+from flywheel.plan_types import Plan
 from flywheel.recipe import FilterSection, validate
 from flywheel.types import Problem
 

@@ -14,7 +14,7 @@ from flywheel.lineage import redo
 from flywheel.propose import accuracy_by_value, scheduled_problems, scheduled_value
 from flywheel.recipe import ProposeSection, load_recipe
 from flywheel.run import Run
-from flywheel.stages.keys import sweep_settings
+from flywheel.stages.sweep import sweep_settings
 from flywheel.types import Example, Problem, Sample, Split, Verdict
 from tests.proposing import SCHEDULE, a_recipe, contents, kill_a_run, proposed, spun
 

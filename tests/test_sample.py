@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.plan import Hints, Plan, Source
+from flywheel.plan_types import Hints, Plan, Source
 from flywheel.policy import Completion
 from flywheel.sample import asking, draw, requests, wave_ids
 from flywheel.types import Problem

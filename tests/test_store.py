@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flywheel import store
 from flywheel.errors import RunError
-from flywheel.types import Dropped, Example, Problem, Sample, Verdict
+from flywheel.types import Dropped, Problem, Sample, Verdict
 
 _text = st.text(max_size=20)
 _rows = {
@@ -80,26 +80,6 @@ def test_parts_survive_and_those_of_another_key_do_not(tmp_path):
     store.Parts(tmp_path / "rows.parts", Dropped, "key 1").append([second])
     assert store.Parts(tmp_path / "rows.parts", Dropped, "key 1").read() == [first, second]
     assert store.Parts(tmp_path / "rows.parts", Dropped, "key 2").read() == []
-
-
-def test_the_manifest_forgets_what_lost_its_files(tmp_path):
-    manifest = store.Manifest(tmp_path)
-    store.write_rows(tmp_path / "examples.parquet", Example, [])
-    entry = store.Entry("k", {}, {"examples.parquet": store.describe(tmp_path / "examples.parquet")}, {"n": 1})
-    manifest.record("filter", entry)
-    assert manifest.get("filter") == entry
-    (tmp_path / "examples.parquet").unlink()
-    assert manifest.get("filter") is None
-
-
-def test_forgetting_a_stage_deletes_its_files(tmp_path):
-    manifest = store.Manifest(tmp_path)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("w")
-    manifest.record("train", store.Entry("k", {}, {"model": {}}))
-    manifest.forget(["train", "gate"])
-    assert manifest.entries() == {}
-    assert not (tmp_path / "model").exists()
 
 
 def test_a_damaged_file_is_named(tmp_path):

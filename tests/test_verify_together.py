@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from flywheel import PluginError, Problem, Sample
-from flywheel.plugins import Traits, make_verifier, traits
+from flywheel.plugins import make_verifier
+from flywheel.protocols import Traits, traits
 from tests.verify_plugins import (
     BATCHED,
     CONCURRENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.plan import Budget, Hints, Plan, Source
+from flywheel.plan_types import Budget, Hints, Plan, Source
 from flywheel.types import Origin, PathKind, Sample, Verdict
 from flywheel.waves import COHORT, Ledger, Leg, Tally, cohorts, legs, more, needs_verdicts, next_wave, saving, wanted
 

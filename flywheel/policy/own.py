@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from flywheel import guard
 from flywheel.errors import FlywheelError, PluginError
 from flywheel.models import cache_folder, model_digest, resolve_base
-from flywheel.policy import Policy
-from flywheel.policy import host as hosts
+from flywheel.policy import Policy, opening
 from flywheel.recipe import ModelSection, OpenAIOptions, PolicySection
 
 _digests: dict[tuple[tuple[str, int, int], ...], str] = {}
@@ -44,7 +43,7 @@ def open_policy(
 
             return OpenAIPolicy(OpenAIOptions(**{"endpoints": [endpoint], "model": model or None, **settings}), Path())
         section = ModelSection.model_validate({"base": model, "dtype": dtype, "chat_template": chat_template})
-        place = engine if engine in hosts.BUILT_IN else "options"
+        place = engine if engine in opening.BUILT_IN else "options"
         policy = PolicySection.model_validate({"name": engine, place: settings})
     except ValidationError as error:
         first = error.errors()[0]
@@ -53,7 +52,7 @@ def open_policy(
     logs = cache_folder() / "logs"
     guard.reap(logs / "pids")  # a verifier's worker ends by SIGKILL, and so its engine's guard leaves its note behind
     folder = resolve_base(section, toy_options=policy.toy)
-    return hosts.open_policy(
+    return opening.open_policy(
         policy,
         section,
         folder,

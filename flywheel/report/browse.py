@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from flywheel.fingerprint import derive_seed
+from flywheel.scope import Scope
 from flywheel.types import Problem
-from flywheel.view import RunView, Scope
+from flywheel.view import RunView
 
 MAX_BYTES = 2_200_000
 """Of rows in a page, as JSON; with the chart library's 2 MB and all else a page stays under 5 MB."""

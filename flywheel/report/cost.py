@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flywheel.manifest import Entry
 from flywheel.report.chart import Chart, Series
 from flywheel.report.rounds import ORDER
-from flywheel.store import Entry
 from flywheel.view import RunView
 
 PURPOSES = {

@@ -8,8 +8,8 @@ from typing import Any
 from flywheel import store
 from flywheel.filter import REASONS
 from flywheel.report.chart import Chart, Series
+from flywheel.scope import Scope
 from flywheel.types import Outcome
-from flywheel.view import Scope
 
 ORDER = ("check", "propose", "sweep", "plan", "sample", "verify", "filter", "train", "evaluate", "gate", "finale")
 """The stages as they run; a manifest is sorted by name."""

@@ -7,7 +7,8 @@ from typing import Any
 from flywheel.report.chart import points
 from flywheel.report.gather import test_result
 from flywheel.report.rounds import round_view
-from flywheel.view import RunView, Scope
+from flywheel.scope import Scope
+from flywheel.view import RunView
 
 
 def markdown(run: RunView) -> str:

@@ -15,7 +15,7 @@ from flywheel.measures.by_field import accuracy_by
 from flywheel.measures.migration import migration
 from flywheel.measures.passk import Counts, counts_in
 from flywheel.measures.table import counts, read_judged
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.stages.keys import compared_with, round_index
 from flywheel.types import Example, Origin, Sample, Verdict
 

@@ -8,12 +8,35 @@ from flywheel import store, writing
 from flywheel.errors import EngineError, StageError
 from flywheel.policy import Completion
 from flywheel.propose import REASONS, Selection, accuracy_by_value, scheduled_problems, scheduled_value, select
-from flywheel.run import Scope
-from flywheel.stages.keys import round_index
+from flywheel.scope import Scope
+from flywheel.stages.keys import previous_round, round_index, sections
 from flywheel.types import Origin, Problem, Sample, Split, Verdict
 
 Offer = tuple[list[Problem], list[tuple[str, Problem]], dict[str, Any]]
 """Problems on offer, those refused before anything is compared, and what `propose.json` says of them."""
+
+
+def propose_files(scope: Scope) -> tuple[str, ...]:
+    """What was proposed and refused, and what the policy wrote."""
+    written = ("proposals.parquet",) if scope.run.recipe.propose.kind == "model" else ()
+    return ("problems.parquet", "propose.json", *written)
+
+
+def propose_settings(scope: Scope) -> dict[str, Any]:
+    """What is proposed and how, where problems come from, and what counts as a copy of a held-out one."""
+    recipe = scope.run.recipe
+    share = {"contamination_share": recipe.filter.contamination_share}
+    asked = sections("model", "policy")(scope) if recipe.propose.kind == "model" else {}
+    return {"propose": recipe.propose.key(), "problems": recipe.problems.key(), "filter": share, **asked}
+
+
+def propose_inputs(scope: Scope) -> dict[str, Any]:
+    """The problems that the run began with, what stood before the round, and the weights that write."""
+    run = scope.run
+    inputs: dict[str, Any] = {"problems": run.facts["problems"]["sha256"], "before": previous_round(scope)}
+    if run.recipe.propose.kind == "model":
+        inputs["model"] = run.model_digest(run.policy_generation(round_index(scope)))
+    return inputs
 
 
 def propose_stage(scope: Scope, key: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 from flywheel import store
 from flywheel.card import write_card
 from flywheel.errors import RunError
+from flywheel.manifest import Entry, describe, stage_key
 from flywheel.recipe import differing_fields
 from flywheel.retention import delete_unneeded_weights
-from flywheel.run import Scope
+from flywheel.scope import Scope
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def run_stage(stage: Stage, scope: Scope) -> dict[str, Any]:
     """
     manifest, report = scope.manifest, scope.run.reporter
     ingredients = stage.ingredients(scope)
-    key = store.stage_key(ingredients)
+    key = stage_key(ingredients)
     entry = manifest.get(stage.name)
     if entry is not None and entry.key == key:
         _tell(stage, scope, "kept", entry.info)
@@ -66,10 +67,10 @@ def run_stage(stage: Stage, scope: Scope) -> dict[str, Any]:
         scope.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         info = stage.work(scope, key)
-        files = {name: store.describe(scope.folder / name) for name in stage.outputs(scope)}
+        files = {name: describe(scope.folder / name) for name in stage.outputs(scope)}
         manifest.record(
             stage.name,
-            store.Entry(
+            Entry(
                 key=key,
                 ingredients=ingredients,
                 files=files,

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -58,10 +58,7 @@ def train(
     TrainingError with the last lines of `log` if a trainer fails, and where there is no pair or lesson to begin with.
     """
     rows: dict[TrainingStage, Rows] = {"sft": examples, "dpo": pairs, "privileged": lessons}
-    stages = [stage for stage in section.stages if stage == section.stages[0] or rows[stage]]
-    if stages[0] != "sft" and not rows[stages[0]]:
-        hint = ", or set train.objective = 'sft_then_dpo'" * (stages[0] == "dpo")
-        raise TrainingError(f"there is no {_NAMES[stages[0]]} to train on: sample more{hint}")
+    stages = _stages(section, rows)
     part = output.parent / f".{output.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -89,6 +86,15 @@ def train(
     for folder in (work, *(work / stage for stage in stages)):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return _metrics(found)
+
+
+def _stages(section: TrainSection, rows: Mapping[TrainingStage, Rows]) -> list[TrainingStage]:
+    """The stages of a training: the first, and of the others those that have rows. Raises TrainingError for none."""
+    first, *others = section.stages
+    if first != "sft" and not rows[first]:
+        hint = ", or set train.objective = 'sft_then_dpo'" * (first == "dpo")
+        raise TrainingError(f"there is no {_NAMES[first]} to train on: sample more{hint}")
+    return [first, *(stage for stage in others if rows[stage])]
 
 
 def _metrics(found: dict[str, dict[str, Any]]) -> dict[str, Any]:

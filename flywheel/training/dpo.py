@@ -7,7 +7,6 @@ model is held (Rafailov et al. 2023, arXiv:2305.18290, equation 7).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from flywheel.training.contract import encode, end_of_turn, stop_tokens
 from flywheel.training.job import (
     Job,
     Start,
+    StepLoss,
     Watch,
     arguments,
     ends,
+    fit,
     lora_config,
-    newest_checkpoint,
+    pad_token,
+    plan_of,
     run_job,
-    write_model,
 )
-from flywheel.training.order import Step, micro_batches, plan_steps
+from flywheel.training.order import Step
 from flywheel.types import Example, Pair
 
 Encoded = dict[str, Any]
@@ -85,13 +86,12 @@ class Collator:
         return batch
 
 
-class Trainer(DPOTrainer):
+class Trainer(StepLoss, DPOTrainer):
     """DPOTrainer on pairs that are in tokens already, each counting alike in its step however it is laid out.
 
     In the likelihood term each token does; `nll` is its weight.
     """
 
-    loss_is_scaled_for_ga = True  # by `share`
     nll = 0.0
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
@@ -110,20 +110,12 @@ class Trainer(DPOTrainer):
                 collator.rows[place].update(ref_chosen_logps=a, ref_rejected_logps=b)
         return dataset
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+    def step_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
         """TRL's loss, each of its terms a mean over the micro-batch, times the micro-batch's part of the step."""
-        if return_outputs:
-            raise NotImplementedError("this trainer only trains; flywheel evaluates by sampling")
         share, chosen_share = (inputs.pop(name).sum() for name in ("share", "chosen_share"))
         if self.nll:  # a mean over tokens: its part of the step is not that of the pairs
             self.loss_weights = [1.0, self.nll * float(chosen_share / share) if share else 0.0]
-        loss: torch.Tensor = super().compute_loss(model, inputs)
+        loss: torch.Tensor = DPOTrainer.compute_loss(self, model, inputs)
         return loss * share * self.accelerator.num_processes  # gradients are averaged over processes
 
 
@@ -133,7 +125,6 @@ def make_trainer(
     """The trainer for a plan over encoded pairs, with the model loaded and the reference worked out."""
     section, start = job.section, Start.load(job)
     options = section.dpo
-    pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
     items = [item for step in plan for item in _items(step, rows)]
     trainer = Trainer(
         model=start.network,
@@ -146,7 +137,7 @@ def make_trainer(
             precompute_ref_batch_size=section.micro_batch,
         ),
         train_dataset=Dataset.from_list(items),
-        data_collator=Collator(rows, pad),
+        data_collator=Collator(rows, pad_token(tokenizer)),
         processing_class=tokenizer,
         peft_config=lora_config(section),
         callbacks=[Watch(job.work)],
@@ -175,14 +166,9 @@ def run(job: Job) -> dict[str, Any]:
     if not encoded:
         raise ValueError(f"all {len(pairs)} pairs are longer than train.max_length = {section.max_length} tokens")
     rows = [row for _, row in encoded]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    slots = micro_batches(section.batch_size, section.micro_batch, processes)
-    problems = [p.problem_id for p, _ in encoded]
-    plan = plan_steps(problems, epochs=section.epochs, batch_size=section.batch_size, slots=slots, seed=job.seed)
-    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=slots // processes)
-    checkpoint = newest_checkpoint(job.work / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    write_model(trainer, job)
+    plan, accumulation = plan_of(job, [p.problem_id for p, _ in encoded])
+    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=accumulation)
+    fit(trainer, job)
     seen = [rows[place] for step in plan for members in step for place in members]
     logged = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
     margins, accuracies = ([entry[f"rewards/{name}"] for entry in logged] for name in ("margins", "accuracies"))

@@ -1,4 +1,4 @@
-"""What the trainers share: the job file, checkpoints, the start's weights, and the model folder at the end.
+"""What the trainers share: the job file, the start's weights, steps and checkpoints, and the model folder at the end.
 
 A trainer is a module of its own process, `python -m flywheel.training.sft job.json`, or of several by `accelerate
 launch`. The job's folder holds the checkpoints, from the newest complete one of which a killed training goes on.
@@ -29,6 +29,7 @@ from transformers import (
 from flywheel.recipe import ModelSection, TrainSection
 from flywheel.training import merge
 from flywheel.training.optimiser import MasterAdamW
+from flywheel.training.order import Step, micro_batches, plan_steps
 
 Row = TypeVar("Row")
 
@@ -81,12 +82,35 @@ class Start:
         section = job.section
         half = section.precision == "bfloat16"
         # One process on a CPU: bfloat16 weights are faster than autocast, and MasterAdamW keeps the float32 ones.
-        direct = not torch.cuda.is_available() and half and int(os.environ.get("WORLD_SIZE", "1")) == 1
+        direct = not torch.cuda.is_available() and half and processes() == 1
         network = AutoModelForCausalLM.from_pretrained(
             job.model_path, dtype=torch.bfloat16 if direct else torch.float32
         )
         masters = direct and section.lora is None
         return Start(network, direct, (MasterAdamW, {"lr": section.learning_rate}) if masters else None)
+
+
+class StepLoss:
+    """What our trainers override of TRL's: the loss is divided by what counts in the whole optimiser step, not by the
+    micro-batch's part of it, and nothing is evaluated."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """`step_loss`, as `transformers.Trainer` asks for it."""
+        if return_outputs:
+            raise NotImplementedError("this trainer only trains; flywheel evaluates by sampling")
+        return self.step_loss(model, inputs, num_items_in_batch)
+
+    def step_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
+        """A micro-batch's part of its step's loss; `count` is the targets of the whole step, where they are known."""
+        raise NotImplementedError
 
 
 class Watch(TrainerCallback):
@@ -124,6 +148,31 @@ class Watch(TrainerCallback):
         for other in folder.glob("checkpoint-*"):
             if other != newest:
                 shutil.rmtree(other)
+
+
+def processes() -> int:
+    """How many processes train side by side."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def plan_of(job: Job, problems: Sequence[str]) -> tuple[list[Step], int]:
+    """The steps of a training over rows of these problems, and how many micro-batches of each fall to one process."""
+    section = job.section
+    slots = micro_batches(section.batch_size, section.micro_batch, processes())
+    plan = plan_steps(problems, epochs=section.epochs, batch_size=section.batch_size, slots=slots, seed=job.seed)
+    return plan, slots // processes()
+
+
+def pad_token(tokenizer: Any) -> int:
+    """What a batch's shorter rows are filled up with; it is masked, so any token will do."""
+    return next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
+
+
+def fit(trainer: Any, job: Job) -> None:
+    """Train, from the newest complete checkpoint where there is one, and write the model to `job.target`."""
+    checkpoint = newest_checkpoint(job.work / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    write_model(trainer, job)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

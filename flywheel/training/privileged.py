@@ -25,15 +25,17 @@ from flywheel.training.contract import encode, end_of_turn, stop_tokens
 from flywheel.training.job import (
     Job,
     Start,
+    StepLoss,
     Watch,
     arguments,
     ends,
+    fit,
     lora_config,
-    newest_checkpoint,
+    pad_token,
+    plan_of,
     run_job,
-    write_model,
 )
-from flywheel.training.order import Step, micro_batches, plan_steps
+from flywheel.training.order import Step
 from flywheel.types import Example, Lesson
 
 Both = tuple[Encoded, Encoded]
@@ -85,29 +87,20 @@ class Collator:
         return {**plain, **{f"told_{name}": value for name, value in told.items()}}
 
 
-class Trainer(SFTTrainer):
+class Trainer(StepLoss, SFTTrainer):
     """SFTTrainer with another loss. `teacher` is frozen: a teacher that follows the student amplifies collapse."""
 
-    loss_is_scaled_for_ga = True  # the loss below is divided by the targets of the whole step
     teacher: Any
     kind: str
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+    def step_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
         """The divergence at the completions' tokens, the stop token included, a mean over those of the whole step."""
-        if return_outputs:
-            raise NotImplementedError("this trainer only trains; flywheel evaluates by sampling")
         student = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         ours = _scored_logits(student, inputs, "")
         with torch.no_grad():
             theirs = _scored_logits(self.teacher, inputs, "told_")
-        count = len(ours) if num_items_in_batch is None else num_items_in_batch
-        return divergence(ours, theirs, self.kind).sum() / torch.as_tensor(count).clamp(min=1)
+        targets = torch.as_tensor(len(ours) if count is None else count)
+        return divergence(ours, theirs, self.kind).sum() / targets.clamp(min=1)
 
 
 def _scored_logits(network: Any, inputs: dict[str, Any], side: str) -> torch.Tensor:
@@ -121,7 +114,6 @@ def _scored_logits(network: Any, inputs: dict[str, Any], side: str) -> torch.Ten
 def make_trainer(job: Job, rows: Sequence[Both], plan: Sequence[Step], tokenizer: Any, *, accumulation: int) -> Trainer:
     """The trainer for a plan over encoded lessons, with student and teacher loaded."""
     section, start = job.section, Start.load(job)
-    pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
     trainer = Trainer(
         model=start.network,
         args=SFTConfig(
@@ -129,7 +121,7 @@ def make_trainer(job: Job, rows: Sequence[Both], plan: Sequence[Step], tokenizer
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=Dataset.from_dict({"members": [members for step in plan for members in step]}),
-        data_collator=Collator(rows, pad),
+        data_collator=Collator(rows, pad_token(tokenizer)),
         processing_class=tokenizer,
         peft_config=lora_config(section),
         callbacks=[Watch(job.work)],
@@ -148,13 +140,9 @@ def run(job: Job) -> dict[str, Any]:
     rows = encode_lessons(tokenizer, job.model_path, lessons, section.max_length)
     if not rows:
         raise ValueError(f"all {len(lessons)} lessons are longer than train.max_length = {section.max_length} tokens")
-    slots = micro_batches(section.batch_size, section.micro_batch, 1)
-    problems = [plain.problem for plain, _ in rows]
-    plan = plan_steps(problems, epochs=section.epochs, batch_size=section.batch_size, slots=slots, seed=job.seed)
-    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=slots)
-    checkpoint = newest_checkpoint(job.work / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    write_model(trainer, job)
+    plan, accumulation = plan_of(job, [plain.problem for plain, _ in rows])
+    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=accumulation)
+    fit(trainer, job)
     seen = [rows[place] for step in plan for members in step for place in members]
     return {
         "steps": trainer.state.global_step,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,17 @@ from flywheel.training.contract import encode, end_of_turn, stop_tokens
 from flywheel.training.job import (
     Job,
     Start,
+    StepLoss,
     Watch,
     arguments,
     ends,
+    fit,
     lora_config,
-    newest_checkpoint,
+    pad_token,
+    plan_of,
     run_job,
-    write_model,
 )
-from flywheel.training.order import micro_batches, plan_steps
+from flywheel.training.order import Step
 from flywheel.types import Example
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -55,21 +56,11 @@ def can_share(config: Any, width: int) -> bool:
 # ---- the trainer ---------------------------------------------------------------------------------
 
 
-class Trainer(SFTTrainer):
+class Trainer(StepLoss, SFTTrainer):
     """SFTTrainer with a weight an example, and on a CPU with the vocabulary projected only where there is a target."""
 
-    loss_is_scaled_for_ga = True  # the loss below is divided by the targets of the whole step
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+    def step_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
         """Weighted negative log-likelihood of the targets, divided by their number in the whole step."""
-        if return_outputs:
-            raise NotImplementedError("this trainer only trains; flywheel evaluates by sampling")
         weights, labels = inputs["loss_weights"], inputs["shift_labels"]
         passed = {name: inputs[name] for name in ("input_ids", "position_ids", "attention_mask")}
         if self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1:
@@ -77,9 +68,8 @@ class Trainer(SFTTrainer):
         else:
             scores = model(**passed, shift_labels=labels, use_cache=False, fused_lm_head=True).log_probs
             total = -(scores.float() * weights).sum()
-        count = (labels != -100).sum() if num_items_in_batch is None else num_items_in_batch
-        # Gradients are averaged over processes, and `count` is that of all of them.
-        return total / torch.as_tensor(count).clamp(min=1) * self.accelerator.num_processes
+        targets = torch.as_tensor((labels != -100).sum() if count is None else count)
+        return total / targets.clamp(min=1) * self.accelerator.num_processes  # gradients are averaged over processes
 
     def _loss_on_cpu(self, passed: dict[str, Any], labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         # TRL's fused head scores every position on a CPU; two thirds of ours are prompt.
@@ -102,19 +92,9 @@ def run(job: Job) -> dict[str, Any]:
     if not rows:
         limit = job.section.max_length
         raise ValueError(f"all {len(examples)} examples are longer than train.max_length = {limit} tokens")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    slots = micro_batches(job.section.batch_size, job.section.micro_batch, processes)
-    plan = plan_steps(
-        [row.problem for row in rows],
-        epochs=job.section.epochs,
-        batch_size=job.section.batch_size,
-        slots=slots,
-        seed=job.seed,
-    )
-    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=slots // processes)
-    checkpoint = newest_checkpoint(job.work / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    write_model(trainer, job)
+    plan, accumulation = plan_of(job, [row.problem for row in rows])
+    trainer = make_trainer(job, rows, plan, tokenizer, accumulation=accumulation)
+    fit(trainer, job)
     seen = [place for step in plan for members in step for place in members]
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
@@ -128,7 +108,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def make_trainer(
-    job: Job, rows: Sequence[Encoded], plan: Sequence[Any], tokenizer: Any, *, accumulation: int
+    job: Job, rows: Sequence[Encoded], plan: Sequence[Step], tokenizer: Any, *, accumulation: int
 ) -> Trainer:
     """The trainer for a plan over encoded examples, with the model loaded."""
     section, start = job.section, Start.load(job)
@@ -138,13 +118,12 @@ def make_trainer(
     if share:
         model.set_attn_implementation("sdpa")  # takes a mask of any shape
     text = model.config.get_text_config()
-    pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
     settings = arguments(job, steps=len(plan), accumulation=accumulation, direct=start.direct)
     return Trainer(
         model=model,
         args=SFTConfig(**settings, dataset_kwargs={"skip_prepare_dataset": True}, average_tokens_across_devices=True),
         train_dataset=Dataset.from_dict({"members": [members for step in plan for members in step]}),
-        data_collator=Collator(rows, pad, share, attention_cost_of(text.hidden_size)),
+        data_collator=Collator(rows, pad_token(tokenizer), share, attention_cost_of(text.hidden_size)),
         processing_class=tokenizer,
         peft_config=lora_config(section),
         callbacks=[Watch(job.work)],

@@ -46,7 +46,7 @@ def test_a_defect_of_ours_is_not_laid_on_prefect(prefect_api, toy, tmp_path, mon
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("flywheel.stages.work.plan_evaluation", broken)
+    monkeypatch.setattr("flywheel.stages.evaluate.plan_evaluation", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         local.run_local(toy, tmp_path / "run", None, Silent())
 

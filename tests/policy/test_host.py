@@ -16,7 +16,8 @@ from flywheel import guard_process
 from flywheel.errors import EngineError, ModelError, PluginError
 from flywheel.models import model_digest, resolve_base
 from flywheel.policy import Policy, Request
-from flywheel.policy.host import HostedPolicy, open_policy
+from flywheel.policy.hosted import HostedPolicy
+from flywheel.policy.opening import open_policy
 from flywheel.policy.toy import ToyPolicy, write_base
 from flywheel.recipe import ModelSection, PolicySection, ToyOptions
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,12 @@ from flywheel.errors import EndpointError
 from flywheel.policy import Request
 from flywheel.policy.openai import OpenAIPolicy
 from flywheel.recipe import OpenAIOptions
+from tests.json_server import JsonHandler, JsonServer
 
 Answer = tuple[int, Any]
 
 
-class Endpoint:
+class Endpoint(JsonServer):
     """A small chat-completions server. `react` may answer a request in place of the default echo."""
 
     def __init__(self) -> None:
@@ -32,31 +31,16 @@ class Endpoint:
         self.lock = threading.Lock()
         endpoint = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
                 endpoint.keys.append(self.headers["Authorization"])
                 self.answer(*(endpoint.models if self.path == "/v1/models" else (404, "no such page")))
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.asked()
                 self.answer(*endpoint.chat(body))
 
-            def answer(self, status: int, content: Any) -> None:
-                data = (content if isinstance(content, str) else json.dumps(content)).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
+        super().__init__(Handler)
 
     def chat(self, body: dict[str, Any]) -> Answer:
         with self.lock:
@@ -69,11 +53,6 @@ class Endpoint:
         finally:
             with self.lock:
                 self.at_once -= 1
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 def echo(body: dict[str, Any]) -> Answer:

@@ -8,7 +8,7 @@ import pytest
 
 from flywheel.errors import EngineError, PluginError
 from flywheel.policy import Request
-from flywheel.policy.host import check_policy
+from flywheel.policy.opening import check_policy
 from flywheel.policy.theirs import TheirPolicy
 from flywheel.recipe import PolicySection
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -182,11 +181,6 @@ class Page:
             for event in self._browser.events(self._session)
             if event["method"] == "Network.requestWillBeSent"
         ]
-
-    def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """Write what the tab shows as a PNG file: the whole page, or the window."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
 
     def close(self) -> None:
         """Close the tab."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flywheel import store
+from flywheel.manifest import Entry, Manifest
 from flywheel.recipe import Recipe, validate
 from flywheel.run import Run
 from flywheel.types import Dropped, Outcome, Problem, Sample, Split, Verdict
@@ -74,7 +75,7 @@ ROUND = {
 
 
 def record(folder: Path, stage: str, **info: Any) -> None:
-    store.Manifest(folder).record(stage, store.Entry(key="k", ingredients={}, files={}, info=info, seconds=2.5))
+    Manifest(folder).record(stage, Entry(key="k", ingredients={}, files={}, info=info, seconds=2.5))
 
 
 def evaluated(folder: Path, generation: int, pass_1: float, pass_4: float, *, full: bool) -> None:
@@ -109,52 +110,16 @@ def evaluated(folder: Path, generation: int, pass_1: float, pass_4: float, *, fu
 
 def new_checks(accepted: bool) -> list[dict[str, Any]]:
     """What the gate writes: each line with its kind, its limit and its own words."""
-    names = (
-        "line",
-        "what",
-        "against",
-        "kind",
-        "limit",
-        "candidate",
-        "reference",
-        "value",
-        "low",
-        "high",
-        "passed",
-        "words",
-    )
+    names = ["line", "what", "against", "kind", "limit", "candidate", "reference", "value"]
+    names += ["low", "high", "passed", "words"]
     shift = 0.1 if accepted else -0.1
+    measured = (0.0, 0.2, 0.1, shift, shift - 0.05, shift + 0.05, accepted)
+    unknown = (0.7, *[None] * 6)
     rows = [
-        (
-            "pass_1",
-            "dev pass@1",
-            "champion",
-            "difference",
-            0.0,
-            0.2,
-            0.1,
-            shift,
-            shift - 0.05,
-            shift + 0.05,
-            accepted,
-            f"dev pass@1 against the champion: {shift:+.3f}",
-        ),
+        ("pass_1", "dev pass@1", "champion", "difference", *measured, f"dev pass@1 against the champion: {shift:+.3f}"),
         ("pass_k", "dev pass@4", "base", "difference", -0.02, 0.5, 0.4, 0.1, 0.0, 0.2, True, "dev pass@4 is no lower"),
         ("paths", "two right answers differ", "base", "ratio", 0.7, 0.4, 0.6, 0.67, 0.6, 0.75, True, "as many <paths>"),
-        (
-            "markers",
-            "markers",
-            "base",
-            "ratio",
-            0.7,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            "markers: not judged, too few",
-        ),
+        ("markers", "markers", "base", "ratio", *unknown, "markers: not judged, too few"),
         (
             "cut_off",
             "cut off",

@@ -15,13 +15,13 @@ from flywheel import online, store
 from flywheel.errors import RecipeError, TrainingError
 from flywheel.fingerprint import folder_digest
 from flywheel.online import Rollout, read_rollouts, rollout_samples
-from flywheel.plan import Plan
+from flywheel.plan_types import Plan
 from flywheel.policy.render import load_tokenizer, prompt_ids
 from flywheel.prompts import conversation
 from flywheel.recipe import Recipe, load_recipe
 from flywheel.run import Run
 from flywheel.stages import FILTER, PLAN, SAMPLE, TRAIN, VERIFY, run_stage
-from flywheel.stages.keys import sample_settings
+from flywheel.stages.sample import sample_settings
 from flywheel.types import Sample, Verdict
 
 SMALL = [

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from flywheel import Judgement, Problem
 from flywheel.verifiers.judge import Judge
+from tests.json_server import JsonHandler, JsonServer
 
 PROBLEM = Problem(id="p", prompt="What is 6 · 7?", answer="42")
 RUBRIC = "The answer must be right and give a reason."
@@ -53,7 +52,7 @@ def honest(asked: Asked) -> str:
     return f"I have read both.\n{asked.keyword} {'A' if a > b else 'B' if b > a else 'TIE'}"
 
 
-class Server:
+class Server(JsonServer):
     """Speaks as much of the OpenAI protocol as a judge needs."""
 
     def __init__(self) -> None:
@@ -67,14 +66,12 @@ class Server:
         """A field of a request that the server answers with status 400."""
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
                 self.answer(200, {"data": [{"id": "judge-1"}]})
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.asked()
                 server.bodies.append(body)
                 content, reason = server.model(taken_apart(body)), server.reason
                 if "response_format" in body and server.alone is not None:
@@ -83,28 +80,13 @@ class Server:
                 status = 400 if server.refuses and server.refuses in body else server.status
                 self.answer(status, {"choices": [choice], "usage": {"completion_tokens": 5}})
 
-            def answer(self, status: int, content: Any) -> None:
-                data = json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
+        super().__init__(Handler)
 
     def __enter__(self) -> Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
+        self.stop()
 
 
 def judge(server: Server, **options: Any) -> Judge:

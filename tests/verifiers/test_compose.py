@@ -19,7 +19,8 @@ from flywheel import (
     unfit_for,
 )
 from flywheel.identity import verifier_identity
-from flywheel.plugins import make_verifier, traits
+from flywheel.plugins import make_verifier
+from flywheel.protocols import traits
 from flywheel.recipe import VerifySection
 from flywheel.verify import VerifierPool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flywheel import Problem
-from flywheel.plugins import traits
+from flywheel.protocols import traits
 from flywheel.verifiers.judge import BROAD_ALTERNATIVES
 from tests.verifiers.judge_server import (
     BAD,

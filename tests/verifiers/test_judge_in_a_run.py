@@ -11,7 +11,8 @@ import pytest
 from flywheel import PluginError, Sample
 from flywheel.identity import verifier_identity
 from flywheel.judging import seconds_left, time_limit
-from flywheel.plugins import make_verifier, traits
+from flywheel.plugins import make_verifier
+from flywheel.protocols import traits
 from flywheel.recipe import VerifySection
 from flywheel.verifiers.judge import BROAD_ALTERNATIVES, Judge
 from flywheel.verify import VerifierPool

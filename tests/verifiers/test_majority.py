@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel import Judgement, PluginError, Problem
-from flywheel.plugins import make_verifier, traits
+from flywheel.plugins import make_verifier
+from flywheel.protocols import traits
 from flywheel.verifiers.majority import Majority
 
 PROBLEM = Problem(id="p", prompt="?", answer="")

@@ -10,7 +10,8 @@ import pytest
 
 from flywheel import ModelError, Outcome, PluginError, Problem, Sample
 from flywheel.identity import verifier_identity
-from flywheel.plugins import make_verifier, traits
+from flywheel.plugins import make_verifier
+from flywheel.protocols import traits
 from flywheel.recipe import VerifySection
 from flywheel.verifiers.reward_model import RewardModel
 from flywheel.verify import VerifierPool

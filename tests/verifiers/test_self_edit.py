@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel import Outcome, PluginError, Problem
-from flywheel.plugins import make_generator, make_verifier, traits
+from flywheel.plugins import make_generator, make_verifier
+from flywheel.protocols import traits
 from flywheel.recipe import load_recipe
 from flywheel.verifiers.passages import FACTS, Passages
 from flywheel.verifiers.self_edit import BadQuestions, SelfEdit, lines_of, questions_of, says

@@ -14,7 +14,7 @@ from flywheel.errors import ModelError
 from flywheel.gate import Decision, Metrics, decide
 from flywheel.models import model_digest
 from flywheel.repair import Mixture, repaired
-from flywheel.run import Scope
+from flywheel.scope import Scope
 from flywheel.stages.keys import round_index
 from flywheel.stages.stage import Stage, run_stage
 from flywheel.training.average import interpolate
