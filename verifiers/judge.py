@@ -193,7 +193,7 @@ class Judge:
     def _judged(
         self, completions: Sequence[str], judge: Callable[[dict[int, str]], list[Judgement]]
     ) -> list[Judgement]:
-        """The judgements of completions, of which `judge` gets those that the judging model is shown, by their place."""
+        """The judgements of completions; `judge` gets, by their place, those that the judging model is shown."""
         texts = [_final(c) for c in completions]
         judgements = {i: unshown for i, text in enumerate(texts) if (unshown := self._unshown(text))}
         shown = {i: text for i, text in enumerate(texts) if i not in judgements}

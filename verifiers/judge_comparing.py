@@ -48,17 +48,11 @@ class Comparer:
 
     def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[Points]:
         """Points of the first of each pair, asked in both positions; no value where the position decides."""
+        rubric, asked, reference = self._brief.rubric, task(problem), self._brief.reference(problem)
         asks: list[Ask] = []
         for one, other in pairs:
             for first, second in ((one, other), (other, one)):
-                question = judge_prompt.comparison(
-                    self._brief.rubric,
-                    task(problem),
-                    first,
-                    second,
-                    self._brief.reference(problem),
-                    letter=self._letter,
-                )
+                question = judge_prompt.comparison(rubric, asked, first, second, reference, letter=self._letter)
                 keyed = partial(judge_prompt.read_choice, keyword=question.keyword)
                 asks.append((question, judge_prompt.read_letter if self._letter else keyed))
         said = self._brief.ask(asks)
@@ -80,8 +74,6 @@ class Comparer:
 
     def _undecided(self, why: str, *, torn: bool) -> Judgement:
         """No verdict: because the judge contradicts itself, or because it gave none."""
-        return (
-            Judgement(Outcome.NO_ANSWER, 0.0, None, why)
-            if torn and self._unsure == "no_answer"
-            else could_not_judge(why)
-        )
+        if torn and self._unsure == "no_answer":
+            return Judgement(Outcome.NO_ANSWER, 0.0, None, why)
+        return could_not_judge(why)
