@@ -12,17 +12,16 @@ Where a rule can check an answer, use the rule: `math`, `unit_tests`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from flywheel import Judgement, Outcome, Problem, model_identity, model_lack, open_policy
-from flywheel.verifiers import judge_points, judge_prompt
-from flywheel.verifiers.judge_doubt import Doubt, doubted, is_weighed
+from flywheel.verifiers.judge_brief import Brief
+from flywheel.verifiers.judge_comparing import Comparer
 from flywheel.verifiers.judge_model import Ask, JudgingModel, Said
-from flywheel.verifiers.judge_points import Points
+from flywheel.verifiers.judge_rating import Rater
 
 BROAD_ALTERNATIVES = (
     "I am not able to answer this.",
@@ -32,8 +31,6 @@ BROAD_ALTERNATIVES = (
 """Answers to anything and so to nothing; a judge that accepts one of them on a problem is not believed there."""
 LONGEST_SCALE = 100
 """Steps of a scale; finer ratings are noise."""
-UNTRIED = "there was no time to try the broad alternatives on its problem (verify.deadline_seconds)"
-"""Why a completion that passes is ERROR where it is not known whether the judge is to be believed."""
 
 
 @dataclass
@@ -120,7 +117,15 @@ class Judge:
                 raise ValueError(f"{option} = {getattr(self, option)!r}; it is at least 1")
         self._rubric = self._read_rubric()
         self._model: JudgingModel | None = None
-        self._doubts: dict[str, Doubt | None] = {}
+        brief = Brief(self._rubric, self.show_reference, self.threshold, self.alternatives, self._asked)
+        self._rater = Rater(brief, scale=self.scale, max_spread=self.max_spread)
+        self._comparer = Comparer(
+            brief,
+            letter=self.verdict == "letter",
+            rivals=self.rivals,
+            max_inconsistent=self.max_inconsistent,
+            unsure=self.unsure,
+        )
         self.batch_size = self.concurrency
         self.exclusive, self.uses_network = not self.endpoint, bool(self.endpoint)
         if self.mode == "compare":
@@ -169,7 +174,7 @@ class Judge:
             self._model.close()
             self._model = None
 
-    # -- rate ---------------------------------------------------------------------------------------
+    # -- judging ------------------------------------------------------------------------------------
 
     def verify(self, problem: Problem, completion: str) -> Judgement:
         """Judge one completion by itself; in mode `compare` against the alternatives alone."""
@@ -179,139 +184,21 @@ class Judge:
         """Judge completions, each by itself; their requests are under way together."""
         if self.mode == "compare":
             return [self._compare(p, [c])[0] for p, c in zip(problems, completions, strict=True)]
-        texts = [_final(c) for c in completions]
-        judgements = [self._unshown(text) for text in texts]
-        open_ = [i for i, judgement in enumerate(judgements) if judgement is None]
-        rated = dict(zip(open_, self._ratings([(problems[i], texts[i]) for i in open_]), strict=True))
-        for i in open_:
-            judgements[i] = self._rated(rated[i])
-        passing = {problems[i].digest(): problems[i] for i in open_ if _is_correct(judgements[i])}
-        self._try_alternatives(list(passing.values()))
-        for i, judgement in enumerate(judgements):
-            if judgement is not None and judgement.outcome == Outcome.CORRECT:
-                doubt = self._doubts.get(problems[i].digest(), Doubt(UNTRIED))
-                judgements[i] = doubted(judgement, rated[i], doubt) if doubt else judgement
-        return [j for j in judgements if j is not None]
-
-    def _ratings(self, pairs: Sequence[tuple[Problem, str]]) -> list[tuple[Said, Said]]:
-        """Each answer's two ratings, in opposite orders."""
-        low, high = self.scale
-        asks: list[Ask] = []
-        for problem, text in pairs:
-            for downwards in (False, True):
-                question = judge_prompt.rating(
-                    self._rubric,
-                    _task(problem),
-                    text,
-                    self._reference(problem),
-                    low=low,
-                    high=high,
-                    downwards=downwards,
-                )
-                asks.append((question, partial(judge_prompt.read_rating, keyword=question.keyword, low=low, high=high)))
-        said = self._asked(asks)
-        return list(zip(said[::2], said[1::2], strict=True))
-
-    def _rated(self, rated: tuple[Said, Said]) -> Judgement:
-        if why := rated[0].why or rated[1].why:
-            return _error(why)
-        low, high = self.scale
-        ratings = [sum(int(number) * weight for number, weight in said.weights.items()) for said in rated]
-        up, down = ((rating - low) / (high - low) for rating in ratings)
-        detail = f"rated {ratings[0]:.4g} and {ratings[1]:.4g} of {low} to {high}"
-        if abs(up - down) > self.max_spread + 1e-9:
-            return _error(f"inconsistent: {detail} in the two orders")
-        score = (up + down) / 2
-        right = score >= self.threshold - 1e-9
-        return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
-
-    def _try_alternatives(self, problems: Sequence[Problem]) -> None:
-        """Find out, once a problem, whether the judge would let a broad alternative pass."""
-        new = [p for p in problems if p.digest() not in self._doubts]
-        asked = [(problem, text) for problem in new for text in self.alternatives]
-        rated = iter(self._ratings(asked))
-        for problem in new:
-            tried = [(text, next(rated)) for text in self.alternatives]
-            if any(said.late for _, pair in tried for said in pair):
-                continue  # not known yet; the next completion that passes here asks again
-            doubts = [
-                Doubt(f"the judge lets {text[:60]!r} pass here ({told.detail})", text, told.score, is_weighed(pair))
-                for text, pair in tried
-                if _is_correct(told := self._rated(pair))
-            ]
-            self._doubts[problem.digest()] = max(doubts, key=lambda doubt: doubt.score, default=None)
-
-    # -- compare ------------------------------------------------------------------------------------
+        return self._judged(completions, lambda shown: self._rater.judge([(problems[i], shown[i]) for i in shown]))
 
     def _compare(self, problem: Problem, completions: Sequence[str]) -> list[Judgement]:
         """Judge all samples of a problem against the alternatives and against one another."""
+        return self._judged(completions, lambda shown: self._comparer.judge(problem, list(shown.values())))
+
+    def _judged(
+        self, completions: Sequence[str], judge: Callable[[dict[int, str]], list[Judgement]]
+    ) -> list[Judgement]:
+        """The judgements of completions; `judge` gets, by their place, those that the judging model is shown."""
         texts = [_final(c) for c in completions]
-        judgements = [self._unshown(text) for text in texts]
-        shown = [i for i, judgement in enumerate(judgements) if judgement is None]
-        pairs = {(texts[i], other) for i in shown for other in self.alternatives}
-        rivals = {i: self._rivals_of(place, shown) for place, i in enumerate(shown)}
-        pairs |= {(texts[i], texts[j]) for i in shown for j in rivals[i]}
-        ordered = sorted({(min(p), max(p)) for p in pairs if p[0] != p[1]})
-        found = dict(zip(ordered, self._comparisons(problem, ordered), strict=True))
-
-        def outcome(one: str, other: str) -> Points:
-            """Points of `one` against `other`."""
-            if one == other:
-                return Points(0.5)
-            points = found[min(one, other), max(one, other)]
-            return points if points.why or one < other else Points(1.0 - points.value)
-
-        for i in shown:
-            against = [outcome(texts[i], other) for other in self.alternatives]
-            among = [outcome(texts[i], texts[j]) for j in rivals[i]]
-            judgements[i] = self._compared(against, among)
-        return [j for j in judgements if j is not None]
-
-    def _rivals_of(self, place: int, shown: Sequence[int]) -> list[int]:
-        """The samples that follow in the circle: each one meets the same number, whatever the order of judging."""
-        count = min(self.rivals, len(shown) - 1)
-        return [shown[(place + step) % len(shown)] for step in range(1, count + 1)]
-
-    def _comparisons(self, problem: Problem, pairs: Sequence[tuple[str, str]]) -> list[Points]:
-        """Points of the first of each pair, asked in both positions; no value where the position decides."""
-        asks: list[Ask] = []
-        for one, other in pairs:
-            for first, second in ((one, other), (other, one)):
-                letter = self.verdict == "letter"
-                question = judge_prompt.comparison(
-                    self._rubric, _task(problem), first, second, self._reference(problem), letter=letter
-                )
-                keyed = partial(judge_prompt.read_choice, keyword=question.keyword)
-                asks.append((question, judge_prompt.read_letter if letter else keyed))
-        said = self._asked(asks)
-        return [judge_points.of_pair(there, back) for there, back in zip(said[::2], said[1::2], strict=True)]
-
-    def _compared(self, against: Sequence[Points], among: Sequence[Points]) -> Judgement:
-        for points, text in zip(against, self.alternatives, strict=True):
-            if points.why:
-                return self._undecided(f"against {text[:60]!r}: {points.why}", torn=points.torn)
-            if points.value < 1.0:
-                return Judgement(Outcome.WRONG, 0.0, None, f"no better than {text[:60]!r}")
-        clear = [points.value for points in among if not points.why]
-        if len(among) - len(clear) > self.max_inconsistent * len(among):
-            unclear = [points for points in among if points.why]
-            why = f"{len(unclear)} of {len(among)} comparisons: {unclear[0].why}"
-            return self._undecided(why, torn=all(points.torn for points in unclear))
-        score = sum(clear) / len(clear) if clear else 1.0
-        right = score >= self.threshold - 1e-9
-        detail = f"{sum(clear):g} of {len(clear)} points against other samples"
-        return Judgement(Outcome.CORRECT if right else Outcome.WRONG, score, None, detail)
-
-    def _undecided(self, why: str, *, torn: bool) -> Judgement:
-        """No verdict: because the judge contradicts itself, or because it gave none."""
-        return Judgement(Outcome.NO_ANSWER, 0.0, None, why) if torn and self.unsure == "no_answer" else _error(why)
-
-    # -- what both have in common --------------------------------------------------------------------
-
-    def _asked(self, asks: Sequence[Ask]) -> list[Said]:
-        if asks and self._model is None:
-            self.prepare()
-        return self._model.answers(asks) if self._model is not None else []
+        judgements = {i: unshown for i, text in enumerate(texts) if (unshown := self._unshown(text))}
+        shown = {i: text for i, text in enumerate(texts) if i not in judgements}
+        judgements |= zip(shown, judge(shown), strict=True)
+        return [judgements[i] for i in range(len(texts))]
 
     def _unshown(self, text: str) -> Judgement | None:
         if not text.strip():
@@ -321,25 +208,12 @@ class Judge:
             return Judgement(Outcome.NO_ANSWER, 0.0, None, why)
         return None
 
-    def _reference(self, problem: Problem) -> str | None:
-        return problem.answer if self.show_reference and problem.answer.strip() else None
+    def _asked(self, asks: Sequence[Ask]) -> list[Said]:
+        if asks and self._model is None:
+            self.prepare()
+        return self._model.answers(asks) if self._model is not None else []
 
 
 def _final(completion: str) -> str:
     """What a completion says after its reasoning, where it marks that."""
     return completion.rpartition("</think>")[2]
-
-
-def _task(problem: Problem) -> str:
-    """The task as the policy was given it."""
-    if problem.messages:
-        return "\n\n".join(f"{m['role']}: {m['content']}" for m in problem.messages)
-    return problem.prompt
-
-
-def _is_correct(judgement: Judgement | None) -> bool:
-    return judgement is not None and judgement.outcome == Outcome.CORRECT
-
-
-def _error(why: str) -> Judgement:
-    return Judgement(Outcome.ERROR, 0.0, None, why)
