@@ -1,7 +1,7 @@
 """What a run cost: every stage that spends tokens is counted under its purpose."""
 
+from flywheel.manifest import Entry
 from flywheel.report.cost import PURPOSES, tokens
-from flywheel.store import Entry
 
 
 def entry(**info: object) -> Entry:
