@@ -40,7 +40,7 @@ def run_local(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Repor
     Prefect's bookkeeping no longer matters: the run's files are complete.
 
     Raises what the loop raises (UserError, StageError), UserError where Prefect's versions do not fit or its server
-    does not start, and StageError where Prefect failed in the middle.
+    does not start or answer, and StageError where Prefect failed in the middle.
     """
     check_versions()
     workspace = run_dir.absolute().parent
@@ -51,6 +51,7 @@ def run_local(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Repor
     apply(workspace)
     theirs = configured_api_url()
     if theirs is not None:
+        _refuse_silence(theirs)
         return _run_flow(recipe, run_dir, rounds, reporter)
     with local_server(workspace) as url:
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -58,6 +59,19 @@ def run_local(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Repor
         # No heartbeat thread: a flow waits a second for it at its end, and nobody watches a local run's heartbeat.
         with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             return _run_flow(recipe, run_dir, rounds, reporter)
+
+
+def _refuse_silence(url: str) -> None:
+    """Raise UserError where the server that you have configured does not answer; nothing is begun then."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error is not None:
+        raise UserError(
+            f"no Prefect server answers at {url} ({error!r}): prefect server start; or unset PREFECT_API_URL, and the "
+            f"run has a server of its own; {WITHOUT}"
+        )
 
 
 def _run_flow(recipe: Recipe, run_dir: Path, rounds: int | None, reporter: Reporter) -> Generation:

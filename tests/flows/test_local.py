@@ -91,3 +91,15 @@ def test_a_server_gone_before_the_work_is_one_line_with_a_way_on(prefect_api, to
     broken_end(after_the_work=False)
     with pytest.raises(StageError, match="--no-prefect"):
         local.run_local(toy, tmp_path / "run", None, Silent())
+
+
+def test_a_server_that_does_not_answer_is_a_users_error_before_anything_is_begun(prefect_api, toy, tmp_path):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    nobody = "http://127.0.0.1:9/api"  # the discard port
+    with (
+        temporary_settings({PREFECT_API_URL: nobody}),
+        pytest.raises(UserError, match=rf"no Prefect server answers at {nobody} .*--no-prefect"),
+    ):
+        local.run_local(toy, tmp_path / "run", None, Silent())
+    assert not (tmp_path / "run").exists()
