@@ -165,7 +165,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return interrupted(f"stopped; {'no more' if arguments.out == PIPE else 'nothing'} was written")
     print("\n".join(tally.lines()), file=sys.stderr if arguments.out == PIPE else sys.stdout)
-    return 0
+    return 1 if tally.nothing_judged() else 0
 
 
 # -- new-verifier -----------------------------------------------------------------------------------

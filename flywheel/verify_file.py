@@ -34,6 +34,10 @@ class Tally:
     replaced: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
+    def nothing_judged(self) -> bool:
+        """Whether all rows came out as errors."""
+        return self.outcomes[Outcome.ERROR] == sum(self.outcomes.values())
+
     def lines(self) -> list[str]:
         """The summary for people."""
         total = sum(self.outcomes.values())

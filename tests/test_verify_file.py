@@ -106,6 +106,15 @@ def test_a_row_that_hangs_or_dies_costs_itself(own: str, tmp_path: Path) -> None
     assert found[1]["seconds"] >= 0.5 > found[4]["seconds"]
 
 
+def test_where_no_row_can_be_judged_the_exit_code_says_so(own: str, tmp_path: Path) -> None:
+    for completions, code in (("die", "die"), 1), (("die", "x"), 0):
+        source = write(tmp_path / "in.jsonl", [{"completion": c, "answer": "x"} for c in completions])
+        assert (
+            main(["verify", f"{own}:Own", str(source), "--out", str(tmp_path / "out.jsonl"), "--workers", "1"]) == code
+        )
+        assert len(read(tmp_path / "out.jsonl")) == len(completions), "they are written all the same"
+
+
 def test_options_are_the_verifiers(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [{"completion": "YES", "answer": "yes"}, {"completion": "3", "answer": 3}])
     out = tmp_path / "out.jsonl"
